@@ -1,0 +1,64 @@
+// Runs the program or its tests from a clone: installs what the lockfile names, builds what changed, then gets out of the way.
+import { spawnSync } from "node:child_process"
+import { createHash } from "node:crypto"
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath, pathToFileURL } from "node:url"
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const at = (...parts) => join(root, ...parts)
+const read = (file) => (existsSync(file) ? readFileSync(file, "utf8") : "")
+const hash = (text) => createHash("sha256").update(text).digest("hex")
+
+/** Runs a child on this terminal's stderr, so that stdout stays the program's own. */
+function child(args, options = {}) {
+  const done = spawnSync(process.execPath, args, { cwd: root, stdio: ["inherit", 2, 2], ...options })
+  if (done.status !== 0) process.exit(done.status ?? 1)
+}
+
+/** `npm ci` when the lockfile, Node or the platform is not the one that was installed for. */
+function install() {
+  const stamp = at("node_modules", ".go")
+  const want = hash(`${read(at("package-lock.json"))}${process.version}${process.platform}${process.arch}`)
+  if (read(stamp) === want) return
+  const npm = process.env.npm_execpath
+  if (!npm) throw new Error("run this through npm: npm start -- ... or npm test")
+  process.stderr.write("aquatint: installing packages\n")
+  child([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+  writeFileSync(stamp, want)
+}
+
+function* sources(folder) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) yield* sources(path)
+    else yield path
+  }
+}
+
+/** Compiles when a source's path, size or time differs from the last build. */
+function build() {
+  const stamp = at("dist", ".go")
+  const seen = [at("tsconfig.json"), at("package-lock.json"), ...sources(at("src"))]
+    .filter((path) => !path.endsWith(".test.ts"))
+    .map((path) => [path, statSync(path).size, statSync(path).mtimeMs].join())
+  const want = hash(seen.sort().join("\n"))
+  if (read(stamp) === want) return
+  rmSync(at("dist"), { recursive: true, force: true })
+  child([at("node_modules", "typescript", "bin", "tsc"), "-p", at("tsconfig.json")])
+  writeFileSync(stamp, want)
+}
+
+const [task, ...args] = process.argv.slice(2)
+install()
+build()
+if (task === "start") {
+  // npm runs scripts in the package folder; the caller's paths are relative to where they stood
+  if (process.env.INIT_CWD) process.chdir(process.env.INIT_CWD)
+  process.argv = [process.argv[0], at("dist", "cli", "main.js"), ...args]
+  await import(pathToFileURL(process.argv[1]).href)
+} else if (task === "test") {
+  const vitest = at("node_modules", "vitest", "vitest.mjs")
+  const done = spawnSync(process.execPath, [vitest, "run", ...args], { cwd: root, stdio: "inherit" })
+  process.exit(done.status ?? 1)
+}

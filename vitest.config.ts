@@ -1,0 +1,12 @@
+import { defineConfig } from "vitest/config"
+
+export default defineConfig({
+  test: {
+    include: ["src/**/*.test.ts", "test/**/*.test.ts"],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    // two forks: the tests share two cores with the engine's own threads
+    pool: "forks",
+    maxWorkers: 2,
+  },
+})
