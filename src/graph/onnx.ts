@@ -1,0 +1,192 @@
+import { fail } from "../errors.ts"
+import type { DType, TypedData } from "./attrs.ts"
+import { type Dim, foldDim } from "./dim.ts"
+import type { Emitter, Op, OnnxAttr } from "./ops/row.ts"
+import { ops } from "./ops.ts"
+import { Message } from "./protobuf.ts"
+import { type Graph, graphNodes, nameOf, type Tensor } from "./tensor.ts"
+
+/** Element types that a weight file may store; the graph computes in f32 and casts once. */
+export type StoredDType = "f32" | "f16" | "bf16" | "f64" | "i64" | "i32" | "i8" | "u8"
+
+/** Where a weight's bytes are: a range of a file, beside the graph, or in the graph itself. */
+export interface StoredTensor {
+  readonly dtype: StoredDType
+  readonly shape: readonly number[]
+  readonly bytes: { readonly location: string; readonly offset: number; readonly length: number } | Uint8Array
+  /** Stored with its two axes swapped. */
+  readonly transposed?: boolean
+}
+
+const onnxType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10, f64: 11, bf16: 16 } as const
+
+/** Writes a traced graph as the bytes of an ONNX model (IR 10, opset 21; format: onnx/onnx.proto). */
+export function toOnnx(graph: Graph, weights: ReadonlyMap<string, StoredTensor> = new Map()): Uint8Array {
+  const writer = new Writer(weights)
+  return writer.write(graph)
+}
+
+const opset = (domain: string, version: number) => new Message().bytes(1, domain).int(2, version)
+
+class Writer implements Emitter {
+  private readonly body = new Message()
+  private readonly weights: ReadonlyMap<string, StoredTensor>
+  private readonly names = new Map<Tensor, string>()
+  private readonly shared = new Map<string, string>()
+  private readonly sizes = new Map<string, { input: string; axis: number }>()
+  private count = 0
+
+  constructor(weights: ReadonlyMap<string, StoredTensor>) {
+    this.weights = weights
+  }
+
+  write(graph: Graph): Uint8Array {
+    const nodes = graphNodes(graph)
+    for (const node of nodes) if (node.op === "input") this.input(node)
+    for (const node of nodes) if (node.op !== "input") this.names.set(node, this.value(node))
+    for (const [name, node] of Object.entries(graph.outputs)) {
+      this.add("Identity", [this.names.get(node)!], [name])
+      this.body.message(12, valueInfo(name, node))
+    }
+    this.body.bytes(2, "aquatint")
+    return new Message()
+      .int(1, 10)
+      .bytes(2, "aquatint")
+      .message(7, this.body)
+      .message(8, opset("", 21))
+      .message(8, opset("com.microsoft", 1))
+      .finish()
+  }
+
+  private input(node: Tensor): void {
+    const name = nameOf(node)
+    this.names.set(node, name)
+    this.body.message(11, valueInfo(name, node))
+    node.shape.forEach((d, axis) => {
+      if (typeof d !== "number" && !this.sizes.has(d.key)) this.sizes.set(d.key, { input: name, axis })
+    })
+  }
+
+  private value(node: Tensor): string {
+    if (node.op === "param") return this.param(node)
+    if (node.op === "constant") return this.constant(node.attrs.data as TypedData, node.shape as number[], node.dtype)
+    const row = ops[node.op] as Op<unknown>
+    const inputs = node.inputs.map((i) => this.names.get(i)!)
+    return typeof row.onnx === "string" ? this.node(row.onnx, inputs) : row.onnx(this, inputs, node.attrs, node)
+  }
+
+  private param(node: Tensor): string {
+    const name = nameOf(node)
+    const stored = this.weights.get(name) ?? fail("WEIGHT_MISSING", `the graph needs ${name}, which the weights lack`)
+    if (this.shared.has(name)) return this.shared.get(name)!
+    this.body.message(5, tensorProto(name, stored))
+    const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
+    const value = stored.dtype === "f32" ? turned : this.node("Cast", [turned], { to: onnxType.f32 })
+    this.shared.set(name, value)
+    return value
+  }
+
+  node(type: string, inputs: readonly string[], attrs: Readonly<Record<string, OnnxAttr>> = {}, domain = ""): string {
+    const name = `v${this.count++}`
+    this.add(type, inputs, [name], attrs, domain)
+    return name
+  }
+
+  private add(type: string, inputs: readonly string[], outputs: readonly string[], attrs: Readonly<Record<string, OnnxAttr>> = {}, domain = ""): void {
+    const node = new Message()
+    for (const name of inputs) node.bytes(1, name)
+    for (const name of outputs) node.bytes(2, name)
+    node.bytes(3, outputs[0]!).bytes(4, type)
+    for (const [key, value] of Object.entries(attrs)) node.message(5, attribute(key, value))
+    if (domain) node.bytes(7, domain)
+    this.body.message(1, node)
+  }
+
+  private constant(data: TypedData, shape: readonly number[], dtype: DType): string {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+    const key = `${dtype}[${shape}]${bytes.join()}`
+    const known = this.shared.get(key)
+    if (known !== undefined) return known
+    const name = `c${this.count++}`
+    this.body.message(5, new Message().ints(1, shape).int(2, onnxType[dtype]).bytes(8, name).bytes(9, bytes))
+    this.shared.set(key, name)
+    return name
+  }
+
+  ints(values: readonly number[]): string {
+    return this.constant(BigInt64Array.from(values, BigInt), [values.length], "i64")
+  }
+
+  float(value: number): string {
+    return this.constant(Float32Array.of(value), [], "f32")
+  }
+
+  floats(values: readonly number[], shape: readonly number[]): string {
+    return this.constant(Float32Array.from(values), shape, "f32")
+  }
+
+  shape(dims: readonly Dim[]): string {
+    if (dims.every((d) => typeof d === "number")) return this.ints(dims as number[])
+    const key = `shape ${dims.join()}`
+    const known = this.shared.get(key)
+    if (known !== undefined) return known
+    const name = dims.length === 1 ? this.size(dims[0]!) : this.node("Concat", dims.map((d) => this.size(d)), { axis: 0 })
+    this.shared.set(key, name)
+    return name
+  }
+
+  /** One size as a 1-element int64 value. */
+  private size(d: Dim): string {
+    const key = `size ${d}`
+    const known = this.shared.get(key)
+    if (known !== undefined) return known
+    const from = typeof d === "number" ? undefined : this.sizes.get(d.key)
+    const name = from
+      ? this.node("Shape", [from.input], { start: from.axis, end: from.axis + 1 })
+      : foldDim<string>(d, {
+          num: (n) => this.ints([n]),
+          name: (n) => {
+            const at = this.sizes.get(n) ?? fail("GRAPH_SIZE", `no input has the size ${n}`, { blame: "here" })
+            return this.node("Shape", [at.input], { start: at.axis, end: at.axis + 1 })
+          },
+          mul: (a, b) => this.node("Mul", [a, b]),
+          add: (a, b) => this.node("Add", [a, b]),
+          floor: (a, by) => this.node("Div", [a, this.ints([by])]),
+        })
+    this.shared.set(key, name)
+    return name
+  }
+}
+
+function tensorProto(name: string, stored: StoredTensor): Message {
+  const proto = new Message().ints(1, stored.transposed ? [...stored.shape].reverse() : stored.shape).int(2, onnxType[stored.dtype]).bytes(8, name)
+  if (stored.bytes instanceof Uint8Array) return proto.bytes(9, stored.bytes)
+  const entry = (key: string, value: string | number) => proto.message(13, new Message().bytes(1, key).bytes(2, String(value)))
+  entry("location", stored.bytes.location)
+  entry("offset", stored.bytes.offset)
+  entry("length", stored.bytes.length)
+  return proto.int(14, 1)
+}
+
+function attribute(name: string, value: OnnxAttr): Message {
+  const made = new Message().bytes(1, name)
+  if (typeof value === "string") return made.bytes(4, value).int(20, 3)
+  if (typeof value === "number") return made.int(3, value).int(20, 2)
+  if ("float" in value) return made.float(2, value.float).int(20, 1)
+  return made.ints(8, value).int(20, 7)
+}
+
+function valueInfo(name: string, node: Tensor): Message {
+  const dims = new Message()
+  for (const d of node.shape) dims.message(1, typeof d === "number" ? new Message().int(1, d) : new Message().bytes(2, d.key))
+  const type = new Message().int(1, onnxType[node.dtype]).message(2, dims)
+  return new Message().bytes(1, name).message(2, new Message().message(1, type))
+}
+
+/** The unknown sizes of a graph's inputs and where each is read, for binding and checking run-time arrays. */
+export function inputSpecs(graph: Graph): { name: string; shape: readonly Dim[]; dtype: DType }[] {
+  return graphNodes(graph)
+    .filter((n) => n.op === "input")
+    .map((n) => ({ name: nameOf(n), shape: n.shape, dtype: n.dtype }))
+}
+
