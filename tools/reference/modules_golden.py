@@ -11,6 +11,7 @@ One file per model, NAME.safetensors:
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import diffusers
@@ -91,7 +92,9 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("test/golden/models"))
     parser.add_argument("--out", type=Path, default=Path("test/golden/models"))
     args = parser.parse_args()
-    made_with = {"diffusers": diffusers.__version__, "transformers": transformers.__version__, "torch": torch.__version__}
+    versions = {"diffusers": diffusers.__version__, "transformers": transformers.__version__, "torch": torch.__version__}
+    # one entry, so that the file is the same byte for byte each time
+    made_with = {"made_with": json.dumps(versions, sort_keys=True)}
     for name in args.names:
         tensors = module_tensors(args.models / name)
         path = args.out / f"{name}.safetensors"
