@@ -63,7 +63,45 @@ def random():
     return cases
 
 
-parts = {"betas": betas, "random": random}
+def k_sampling():
+    """k_diffusion.sampling alone: the package's own __init__ wants training dependencies."""
+    import importlib.util
+    import types
+
+    if "k_diffusion" not in sys.modules:
+        package = types.ModuleType("k_diffusion")
+        package.__path__ = importlib.util.find_spec("k_diffusion").submodule_search_locations
+        utils = types.ModuleType("k_diffusion.utils")
+        utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]
+        package.utils = utils
+        solver = types.ModuleType("torchdiffeq")
+        solver.odeint = None
+        sys.modules.update({"k_diffusion": package, "k_diffusion.utils": utils, "torchdiffeq": solver})
+    import k_diffusion.sampling
+
+    return k_diffusion.sampling
+
+
+def brownian():
+    sampling = k_sampling()
+    cases = []
+    for seed, size, low, high, n in [(0, 20, 0.0291675, 14.6146, 6), (2**40 + 3, 7, 0.1, 80.0, 5), ([5, 6], 16, 0.002, 10.0, 4)]:
+        shape = (len(seed), size) if isinstance(seed, list) else (1, size)
+        noise = sampling.BrownianTreeNoiseSampler(torch.zeros(shape), low, high, seed)
+        sigmas = sampling.get_sigmas_karras(n, low, high)[:-1]
+        steps = list(zip(sigmas[:-1], sigmas[1:]))
+        steps += [(sigmas[1], (sigmas[1] * sigmas[2]).sqrt()), (sigmas[-1], sigmas[0])]
+        values = [dict(sigma=a.item(), next=b.item(), noise=numbers(noise(a, b))) for a, b in steps]
+        seeds = [str(s) for s in seed] if isinstance(seed, list) else str(seed)
+        cases.append(dict(seed=seeds, size=size, sigmaMin=low, sigmaMax=high, steps=values))
+    sequences = []
+    for entropy, key, pool, n in [(0, [], 24, 3), (2**70 + 1, [3, 2**33], 24, 4), (12345, [1], 8, 20)]:
+        state = np.random.SeedSequence(entropy, spawn_key=key, pool_size=pool).generate_state(n)
+        sequences.append(dict(entropy=str(entropy), key=key, pool=pool, words=state.tolist()))
+    return dict(trees=cases, sequences=sequences)
+
+
+parts = {"betas": betas, "random": random, "brownian": brownian}
 
 
 def main():
