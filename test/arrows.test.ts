@@ -26,7 +26,10 @@ const src = resolve(import.meta.dirname, "../src")
 const files = readdirSync(src, { recursive: true, encoding: "utf8" }).filter(
   (f) => /\.tsx?$/.test(f) && !f.endsWith(".test.ts"),
 )
-const room = (file: string) => relative(src, file).split(sep)[0]!.replace(/\.tsx?$/, "")
+const room = (file: string) =>
+  relative(src, file)
+    .split(sep)[0]!
+    .replace(/\.tsx?$/, "")
 const imports = (file: string) =>
   [...readFileSync(join(src, file), "utf8").matchAll(/(?:from|import\(|new URL\()\s*"(\.[^"]+)"/g)].map((m) =>
     resolve(src, dirname(file), m[1]!),
@@ -51,6 +54,10 @@ test("every folder of src is a room with arrows", () => {
 })
 
 test("onnxruntime is named in the runtime room only", () => {
-  const wrong = files.filter((f) => !f.startsWith("runtime") && /from "onnxruntime|import\("onnxruntime/.test(readFileSync(join(src, f), "utf8")))
+  const wrong = files.filter(
+    (f) =>
+      !f.startsWith("runtime") &&
+      /from "onnxruntime|import\("onnxruntime/.test(readFileSync(join(src, f), "utf8")),
+  )
   expect(wrong).toEqual([])
 })

@@ -2,9 +2,16 @@ import type { Dim } from "./dim.ts"
 
 /** What an op is told beside its operands. */
 type None = Readonly<Record<never, never>>
-interface Named { name: string }
-interface Axis { axis: number }
-interface Reduce { axes: readonly number[]; keep: boolean }
+interface Named {
+  name: string
+}
+interface Axis {
+  axis: number
+}
+interface Reduce {
+  axes: readonly number[]
+  keep: boolean
+}
 export interface ConvAttrs {
   stride: number
   /** top, left, bottom, right */
@@ -21,11 +28,35 @@ export type TypedData = Float32Array | BigInt64Array | Int32Array | Uint8Array
 
 /** Every op by name, with the type of its attributes; the table in ops.ts must have a row for each. */
 export interface OpAttrs {
-  input: Named; param: Named; constant: { data: TypedData }
-  add: None; sub: None; mul: None; div: None; max: None; min: None; pow: None
-  greater: None; equal: None; where: None
-  neg: None; exp: None; log: None; sqrt: None; reciprocal: None; abs: None; sign: None; sin: None; cos: None
-  tanh: None; erf: None; relu: None; sigmoid: None; silu: None; quickGelu: None; gelu: None
+  input: Named
+  param: Named
+  constant: { data: TypedData }
+  add: None
+  sub: None
+  mul: None
+  div: None
+  max: None
+  min: None
+  pow: None
+  greater: None
+  equal: None
+  where: None
+  neg: None
+  exp: None
+  log: None
+  sqrt: None
+  reciprocal: None
+  abs: None
+  sign: None
+  sin: None
+  cos: None
+  tanh: None
+  erf: None
+  relu: None
+  sigmoid: None
+  silu: None
+  quickGelu: None
+  gelu: None
   cast: { dtype: DType }
   reshape: { shape: readonly Dim[] }
   transpose: { perm: readonly number[] }
@@ -37,14 +68,17 @@ export interface OpAttrs {
   resize: { height: Dim; width: Dim }
   gather: None
   scatterRows: { rows: number }
-  matmul: None; linear: None
+  matmul: None
+  linear: None
   conv2d: ConvAttrs
   convInput: ConvAttrs & { height: Dim; width: Dim }
   attention: AttentionAttrs
   layerNorm: { eps: number }
   groupNorm: { groups: number; eps: number }
   softmax: Axis
-  sum: Reduce; mean: Reduce; amax: Reduce
+  sum: Reduce
+  mean: Reduce
+  amax: Reduce
   argmax: Axis
 }
 

@@ -5,7 +5,9 @@
 export type Dim = number | Sym
 
 /** A named unknown, or a floored quotient of an expression. */
-type Atom = { readonly key: string; readonly name: string } | { readonly key: string; readonly of: Sym; readonly by: number }
+type Atom =
+  | { readonly key: string; readonly name: string }
+  | { readonly key: string; readonly of: Sym; readonly by: number }
 
 interface Term {
   readonly coeff: number
@@ -21,7 +23,11 @@ export class Sym {
 
   constructor(terms: readonly Term[]) {
     this.terms = terms
-    this.key = terms.map((t) => [t.coeff === 1 && t.atoms.length ? "" : t.coeff, termKey(t)].filter((p) => p !== "").join("*")).join("+")
+    this.key = terms
+      .map((t) =>
+        [t.coeff === 1 && t.atoms.length ? "" : t.coeff, termKey(t)].filter((p) => p !== "").join("*"),
+      )
+      .join("+")
   }
 
   toString(): string {
@@ -40,20 +46,27 @@ function normal(terms: readonly Term[]): Dim {
     const key = termKey(term)
     sums.set(key, { coeff: (sums.get(key)?.coeff ?? 0) + term.coeff, atoms: term.atoms })
   }
-  const kept = [...sums].filter(([, t]) => t.coeff !== 0).sort(([a], [b]) => (a === "" ? 1 : b === "" ? -1 : a < b ? -1 : 1))
+  const kept = [...sums]
+    .filter(([, t]) => t.coeff !== 0)
+    .sort(([a], [b]) => (a === "" ? 1 : b === "" ? -1 : a < b ? -1 : 1))
   if (kept.length === 0) return 0
   if (kept.length === 1 && kept[0]![0] === "") return kept[0]![1].coeff
   return new Sym(kept.map(([, t]) => t))
 }
 
 export const addDim = (...dims: readonly Dim[]): Dim =>
-  dims.every((d) => typeof d === "number") ? (dims as number[]).reduce((a, b) => a + b, 0) : normal(dims.flatMap(termsOf))
+  dims.every((d) => typeof d === "number")
+    ? (dims as number[]).reduce((a, b) => a + b, 0)
+    : normal(dims.flatMap(termsOf))
 
 export const mulDim = (...dims: readonly Dim[]): Dim =>
   dims.reduce((a, b) => {
     if (typeof a === "number" && typeof b === "number") return a * b
     const product = termsOf(a).flatMap((x) =>
-      termsOf(b).map((y) => ({ coeff: x.coeff * y.coeff, atoms: [...x.atoms, ...y.atoms].sort((p, q) => (p.key < q.key ? -1 : 1)) })),
+      termsOf(b).map((y) => ({
+        coeff: x.coeff * y.coeff,
+        atoms: [...x.atoms, ...y.atoms].sort((p, q) => (p.key < q.key ? -1 : 1)),
+      })),
     )
     return normal(product)
   }, 1)
@@ -108,7 +121,16 @@ function evalAtom(atom: Atom, env: Readonly<Record<string, number>>): number {
 }
 
 /** Walks an expression bottom-up; the ONNX writer turns it into integer arithmetic on shapes. */
-export function foldDim<T>(d: Dim, on: { num(n: number): T; name(n: string): T; mul(a: T, b: T): T; add(a: T, b: T): T; floor(a: T, by: number): T }): T {
+export function foldDim<T>(
+  d: Dim,
+  on: {
+    num(n: number): T
+    name(n: string): T
+    mul(a: T, b: T): T
+    add(a: T, b: T): T
+    floor(a: T, by: number): T
+  },
+): T {
   if (typeof d === "number") return on.num(d)
   const atom = (a: Atom): T => ("of" in a ? on.floor(foldDim(a.of, on), a.by) : on.name(a.name))
   const term = (t: Term): T => {

@@ -29,7 +29,8 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
 
 function rule(node: Tensor) {
   const { grad } = ops[node.op] as Op<never>
-  if (typeof grad === "string") return fail("GRAPH_GRADIENT", `${node.op} has no gradient: ${grad}`, { blame: "here" })
+  if (typeof grad === "string")
+    return fail("GRAPH_GRADIENT", `${node.op} has no gradient: ${grad}`, { blame: "here" })
   return grad
 }
 
@@ -37,7 +38,9 @@ function rule(node: Tensor) {
 function unbroadcast(g: Tensor, to: Tensor): Tensor {
   const extra = g.rank - to.rank
   const lead = extra > 0 ? g.sum([...g.shape.keys()].slice(0, extra)) : g
-  const repeated = to.shape.flatMap((d, i) => (d === 1 && lead.rank === to.rank && !sameDim(lead.shape[i]!, 1) ? [i] : []))
+  const repeated = to.shape.flatMap((d, i) =>
+    d === 1 && lead.rank === to.rank && !sameDim(lead.shape[i]!, 1) ? [i] : [],
+  )
   const summed = repeated.length > 0 ? lead.sum(repeated, true) : lead
   return summed.broadcastTo(to.shape)
 }

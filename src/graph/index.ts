@@ -1,8 +1,31 @@
 export type { AttentionAttrs, ConvAttrs, DType, OpAttrs, OpName, TypedData } from "./attrs.ts"
-export { addDim, type Dim, evalDim, floorDiv, mulDim, Sym, sameDim, sameShape, showShape, symbol } from "./dim.ts"
+export {
+  addDim,
+  type Dim,
+  evalDim,
+  floorDiv,
+  mulDim,
+  Sym,
+  sameDim,
+  sameShape,
+  showShape,
+  symbol,
+} from "./dim.ts"
 export { gradients } from "./grad.ts"
 export { inputSpecs, type StoredDType, type StoredTensor, toOnnx } from "./onnx.ts"
 export { ops } from "./ops.ts"
 export { printGraph } from "./print.ts"
 export { mergeLayouts, rewrite, type Staged, shareEqual, stage } from "./rewrite.ts"
-export { apply, concat, constant, type Graph, graphNodes, input, nameOf, nodesOf, parameter, scalar, Tensor } from "./tensor.ts"
+export {
+  apply,
+  concat,
+  constant,
+  type Graph,
+  graphNodes,
+  input,
+  nameOf,
+  nodesOf,
+  parameter,
+  scalar,
+  Tensor,
+} from "./tensor.ts"

@@ -1,7 +1,7 @@
 import { fail } from "../errors.ts"
 import type { DType, TypedData } from "./attrs.ts"
 import { type Dim, foldDim } from "./dim.ts"
-import type { Emitter, Op, OnnxAttr } from "./ops/row.ts"
+import type { Emitter, OnnxAttr, Op } from "./ops/row.ts"
 import { ops } from "./ops.ts"
 import { Message } from "./protobuf.ts"
 import { type Graph, graphNodes, nameOf, type Tensor } from "./tensor.ts"
@@ -33,7 +33,7 @@ class Writer implements Emitter {
   private readonly weights: ReadonlyMap<string, StoredTensor>
   private readonly names = new Map<Tensor, string>()
   private readonly shared = new Map<string, string>()
-  private readonly sizes = new Map<string, { input: string; axis: number }>()
+  private readonly sizes = new Map<string, { input: string; axis: number; by: number }>()
   private count = 0
 
   constructor(weights: ReadonlyMap<string, StoredTensor>) {
@@ -43,7 +43,9 @@ class Writer implements Emitter {
   write(graph: Graph): Uint8Array {
     const nodes = graphNodes(graph)
     for (const node of nodes) if (node.op === "input") this.input(node)
-    for (const node of nodes) if (node.op !== "input") this.names.set(node, this.value(node))
+    const read = readers(graph, nodes)
+    for (const node of nodes)
+      if (node.op !== "input" && read.has(node)) this.names.set(node, this.value(node))
     for (const [name, node] of Object.entries(graph.outputs)) {
       this.add("Identity", [this.names.get(node)!], [name])
       this.body.message(12, valueInfo(name, node))
@@ -63,21 +65,66 @@ class Writer implements Emitter {
     this.names.set(node, name)
     this.body.message(11, valueInfo(name, node))
     node.shape.forEach((d, axis) => {
-      if (typeof d !== "number" && !this.sizes.has(d.key)) this.sizes.set(d.key, { input: name, axis })
+      if (typeof d === "number" || this.sizes.has(d.key)) return
+      this.sizes.set(d.key, { input: name, axis, by: 1 })
+      // a size such as 8*h8 also tells h8
+      const [term, ...more] = d.terms
+      const [atom, ...others] = term?.atoms ?? []
+      if (atom && "name" in atom && more.length + others.length === 0 && term!.coeff !== 1)
+        this.sizes.set(atom.name, { input: name, axis, by: term!.coeff })
     })
   }
 
   private value(node: Tensor): string {
     if (node.op === "param") return this.param(node)
-    if (node.op === "constant") return this.constant(node.attrs.data as TypedData, node.shape as number[], node.dtype)
+    if (node.op === "constant")
+      return this.constant(node.attrs.data as TypedData, node.shape as number[], node.dtype)
+    const rows = this.paramRows(node)
+    if (rows !== null) return rows
     const row = ops[node.op] as Op<unknown>
     const inputs = node.inputs.map((i) => this.names.get(i)!)
-    return typeof row.onnx === "string" ? this.node(row.onnx, inputs) : row.onnx(this, inputs, node.attrs, node)
+    return typeof row.onnx === "string"
+      ? this.node(row.onnx, inputs)
+      : row.onnx(this, inputs, node.attrs, node)
+  }
+
+  private stored(name: string): StoredTensor {
+    return this.weights.get(name) ?? fail("WEIGHT_MISSING", `the graph needs ${name}, which the weights lack`)
   }
 
   private param(node: Tensor): string {
-    const name = nameOf(node)
-    const stored = this.weights.get(name) ?? fail("WEIGHT_MISSING", `the graph needs ${name}, which the weights lack`)
+    return this.initializer(nameOf(node), this.stored(nameOf(node)))
+  }
+
+  /** A slice of a weight's first axis is a smaller range of the same bytes. */
+  private paramRows(node: Tensor): string | null {
+    const from = node.inputs[0]
+    const {
+      axis,
+      start,
+      end,
+      step = 1,
+    } = node.attrs as { axis: number; start: number; end: number; step?: number }
+    if (node.op !== "slice" || from?.op !== "param" || axis !== 0 || step !== 1) return null
+    const stored = this.stored(nameOf(from))
+    if (stored.transposed) return null
+    const size = bytesOf(stored) / stored.shape[0]!
+    const bytes =
+      stored.bytes instanceof Uint8Array
+        ? stored.bytes.subarray(start * size, end * size)
+        : {
+            location: stored.bytes.location,
+            offset: stored.bytes.offset + start * size,
+            length: (end - start) * size,
+          }
+    return this.initializer(`${nameOf(from)}[${start}:${end}]`, {
+      ...stored,
+      shape: [end - start, ...stored.shape.slice(1)],
+      bytes,
+    })
+  }
+
+  private initializer(name: string, stored: StoredTensor): string {
     if (this.shared.has(name)) return this.shared.get(name)!
     this.body.message(5, tensorProto(name, stored))
     const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
@@ -86,13 +133,24 @@ class Writer implements Emitter {
     return value
   }
 
-  node(type: string, inputs: readonly string[], attrs: Readonly<Record<string, OnnxAttr>> = {}, domain = ""): string {
+  node(
+    type: string,
+    inputs: readonly string[],
+    attrs: Readonly<Record<string, OnnxAttr>> = {},
+    domain = "",
+  ): string {
     const name = `v${this.count++}`
     this.add(type, inputs, [name], attrs, domain)
     return name
   }
 
-  private add(type: string, inputs: readonly string[], outputs: readonly string[], attrs: Readonly<Record<string, OnnxAttr>> = {}, domain = ""): void {
+  private add(
+    type: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    attrs: Readonly<Record<string, OnnxAttr>> = {},
+    domain = "",
+  ): void {
     const node = new Message()
     for (const name of inputs) node.bytes(1, name)
     for (const name of outputs) node.bytes(2, name)
@@ -130,9 +188,21 @@ class Writer implements Emitter {
     const key = `shape ${dims.join()}`
     const known = this.shared.get(key)
     if (known !== undefined) return known
-    const name = dims.length === 1 ? this.size(dims[0]!) : this.node("Concat", dims.map((d) => this.size(d)), { axis: 0 })
+    const name =
+      dims.length === 1
+        ? this.size(dims[0]!)
+        : this.node(
+            "Concat",
+            dims.map((d) => this.size(d)),
+            { axis: 0 },
+          )
     this.shared.set(key, name)
     return name
+  }
+
+  private sizeOf(from: { input: string; axis: number; by: number }): string {
+    const whole = this.node("Shape", [from.input], { start: from.axis, end: from.axis + 1 })
+    return from.by === 1 ? whole : this.node("Div", [whole, this.ints([from.by])])
   }
 
   /** One size as a 1-element int64 value. */
@@ -142,13 +212,13 @@ class Writer implements Emitter {
     if (known !== undefined) return known
     const from = typeof d === "number" ? undefined : this.sizes.get(d.key)
     const name = from
-      ? this.node("Shape", [from.input], { start: from.axis, end: from.axis + 1 })
+      ? this.sizeOf(from)
       : foldDim<string>(d, {
           num: (n) => this.ints([n]),
-          name: (n) => {
-            const at = this.sizes.get(n) ?? fail("GRAPH_SIZE", `no input has the size ${n}`, { blame: "here" })
-            return this.node("Shape", [at.input], { start: at.axis, end: at.axis + 1 })
-          },
+          name: (n) =>
+            this.sizeOf(
+              this.sizes.get(n) ?? fail("GRAPH_SIZE", `no input has the size ${n}`, { blame: "here" }),
+            ),
           mul: (a, b) => this.node("Mul", [a, b]),
           add: (a, b) => this.node("Add", [a, b]),
           floor: (a, by) => this.node("Div", [a, this.ints([by])]),
@@ -158,10 +228,27 @@ class Writer implements Emitter {
   }
 }
 
+/** Nodes whose values are read as such: a weight of which only rows are taken is not. */
+function readers(graph: Graph, nodes: readonly Tensor[]): Set<Tensor> {
+  const read = new Set<Tensor>(Object.values(graph.outputs))
+  for (const node of nodes) {
+    const rowsOnly = node.op === "slice" && node.attrs.axis === 0 && node.inputs[0]!.op === "param"
+    if (!rowsOnly) for (const from of node.inputs) read.add(from)
+  }
+  for (const node of nodes) if (node.op === "slice") read.add(node)
+  return read
+}
+
+const bytesOf = (stored: StoredTensor): number => stored.bytes.length
+
 function tensorProto(name: string, stored: StoredTensor): Message {
-  const proto = new Message().ints(1, stored.transposed ? [...stored.shape].reverse() : stored.shape).int(2, onnxType[stored.dtype]).bytes(8, name)
+  const proto = new Message()
+    .ints(1, stored.transposed ? [...stored.shape].reverse() : stored.shape)
+    .int(2, onnxType[stored.dtype])
+    .bytes(8, name)
   if (stored.bytes instanceof Uint8Array) return proto.bytes(9, stored.bytes)
-  const entry = (key: string, value: string | number) => proto.message(13, new Message().bytes(1, key).bytes(2, String(value)))
+  const entry = (key: string, value: string | number) =>
+    proto.message(13, new Message().bytes(1, key).bytes(2, String(value)))
   entry("location", stored.bytes.location)
   entry("offset", stored.bytes.offset)
   entry("length", stored.bytes.length)
@@ -178,7 +265,8 @@ function attribute(name: string, value: OnnxAttr): Message {
 
 function valueInfo(name: string, node: Tensor): Message {
   const dims = new Message()
-  for (const d of node.shape) dims.message(1, typeof d === "number" ? new Message().int(1, d) : new Message().bytes(2, d.key))
+  for (const d of node.shape)
+    dims.message(1, typeof d === "number" ? new Message().int(1, d) : new Message().bytes(2, d.key))
   const type = new Message().int(1, onnxType[node.dtype]).message(2, dims)
   return new Message().bytes(1, name).message(2, new Message().message(1, type))
 }
@@ -189,4 +277,3 @@ export function inputSpecs(graph: Graph): { name: string; shape: readonly Dim[];
     .filter((n) => n.op === "input")
     .map((n) => ({ name: nameOf(n), shape: n.shape, dtype: n.dtype }))
 }
-

@@ -69,4 +69,3 @@ export class Message {
     return out
   }
 }
-

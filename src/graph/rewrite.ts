@@ -1,5 +1,5 @@
-import { foldDim, type Dim } from "./dim.ts"
 import type { OpAttrs } from "./attrs.ts"
+import { type Dim, foldDim } from "./dim.ts"
 import { type Graph, graphNodes, input, nameOf, Tensor } from "./tensor.ts"
 
 /** Rebuilds a graph bottom-up; `replace` may hand back another node for one whose operands are already rebuilt. */
@@ -8,9 +8,14 @@ export function rewrite(graph: Graph, replace: (node: Tensor, original: Tensor) 
   for (const node of graphNodes(graph)) {
     const inputs = node.inputs.map((i) => made.get(i)!)
     const same = inputs.every((n, i) => n === node.inputs[i])
-    made.set(node, replace(same ? node : new Tensor(node.op, inputs, node.attrs, node.shape, node.dtype), node))
+    made.set(
+      node,
+      replace(same ? node : new Tensor(node.op, inputs, node.attrs, node.shape, node.dtype), node),
+    )
   }
-  return { outputs: Object.fromEntries(Object.entries(graph.outputs).map(([name, node]) => [name, made.get(node)!])) }
+  return {
+    outputs: Object.fromEntries(Object.entries(graph.outputs).map(([name, node]) => [name, made.get(node)!])),
+  }
 }
 
 /** Merges nodes that compute the same value (value numbering); constants and repeated projections are shared. */
@@ -27,7 +32,9 @@ export function shareEqual(graph: Graph): Graph {
 const attrsKey = (node: Tensor): string =>
   node.op === "constant"
     ? `${node.dtype}[${node.shape}]${(node.attrs as unknown as OpAttrs["constant"]).data.join()}`
-    : JSON.stringify(node.attrs, (_k, v: unknown) => (typeof v === "object" && v !== null && "key" in v ? String(v) : v)) + (node.op === "input" ? node.dtype : "")
+    : JSON.stringify(node.attrs, (_k, v: unknown) =>
+        typeof v === "object" && v !== null && "key" in v ? String(v) : v,
+      ) + (node.op === "input" ? node.dtype : "")
 
 /** Merges a reshape of a reshape, and drops what ends where it began. */
 export function mergeLayouts(graph: Graph): Graph {
@@ -35,7 +42,10 @@ export function mergeLayouts(graph: Graph): Graph {
     const from = node.inputs[0]
     if (node.op === "reshape" && from?.op === "reshape") return from.inputs[0]!.reshape(node.shape)
     if (node.op === "transpose" && from?.op === "transpose") {
-      const [outer, inner] = [node, from].map((n) => n.attrs.perm as readonly number[]) as [readonly number[], readonly number[]]
+      const [outer, inner] = [node, from].map((n) => n.attrs.perm as readonly number[]) as [
+        readonly number[],
+        readonly number[],
+      ]
       return from.inputs[0]!.transpose(outer.map((p) => inner[p]!))
     }
     return node
@@ -63,13 +73,16 @@ export function stage(graph: Graph, slow: readonly (readonly string[])[]): Stage
     level.set(node, Math.max(own, ...sizes, ...node.inputs.map((i) => level.get(i)!)))
   }
   const outputs: Record<string, Tensor>[] = Array.from({ length: last + 1 }, () => ({}))
-  for (const [name, node] of Object.entries(graph.outputs)) outputs[Math.max(0, Math.min(last, level.get(node)!))]![name] = node
+  for (const [name, node] of Object.entries(graph.outputs))
+    outputs[Math.max(0, Math.min(last, level.get(node)!))]![name] = node
   const cut = crossing(graph, level)
   cut.forEach((node, i) => {
     outputs[level.get(node)!]![`s${i}`] = node
   })
   const stages = outputs.map((out, at) => {
-    const handed = new Map([...cut].map((node, i) => [node, `s${i}`] as const).filter(([node]) => level.get(node)! < at))
+    const handed = new Map(
+      [...cut].map((node, i) => [node, `s${i}`] as const).filter(([node]) => level.get(node)! < at),
+    )
     return detach({ outputs: out }, handed)
   })
   return { stages }
@@ -105,7 +118,13 @@ function* sizeNames(node: Tensor): Generator<string> {
 }
 
 const namesIn = (d: Dim): string[] =>
-  foldDim<string[]>(d, { num: () => [], name: (n) => [n], mul: (a, b) => [...a, ...b], add: (a, b) => [...a, ...b], floor: (a) => a })
+  foldDim<string[]>(d, {
+    num: () => [],
+    name: (n) => [n],
+    mul: (a, b) => [...a, ...b],
+    add: (a, b) => [...a, ...b],
+    floor: (a) => a,
+  })
 
 function rateOfSize(name: string, graph: Graph, slow: readonly (readonly string[])[]): number {
   const rates = graphNodes(graph)

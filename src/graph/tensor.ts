@@ -1,6 +1,6 @@
 import { fail } from "../errors.ts"
-import { type Dim, exactDiv, mulDim, sameDim, sameShape, showShape } from "./dim.ts"
 import type { ConvAttrs, DType, OpName, TypedData } from "./attrs.ts"
+import { type Dim, exactDiv, mulDim, sameDim, sameShape, showShape } from "./dim.ts"
 import { ops } from "./ops.ts"
 import { rearrange } from "./rearrange.ts"
 
@@ -37,52 +37,118 @@ export class Tensor {
   /** The sizes, one per name: `const [b, c, h, w] = x.dims("b c h w")`; another rank is an error. */
   dims<S extends string>(names: S): Tuple<S> {
     const wanted = names.split(" ")
-    if (wanted.length !== this.rank) fail("GRAPH_RANK", `expected "${names}", got ${showShape(this.shape)}`, { blame: "here" })
+    if (wanted.length !== this.rank)
+      fail("GRAPH_RANK", `expected "${names}", got ${showShape(this.shape)}`, { blame: "here" })
     return [...this.shape] as Tuple<S>
   }
 
   // elementwise, broadcasting as numpy does
-  add(y: Tensor | number): Tensor { return apply("add", [this, lift(y, this)]) }
-  sub(y: Tensor | number): Tensor { return apply("sub", [this, lift(y, this)]) }
-  mul(y: Tensor | number): Tensor { return apply("mul", [this, lift(y, this)]) }
-  div(y: Tensor | number): Tensor { return apply("div", [this, lift(y, this)]) }
-  max(y: Tensor | number): Tensor { return apply("max", [this, lift(y, this)]) }
-  min(y: Tensor | number): Tensor { return apply("min", [this, lift(y, this)]) }
-  pow(y: Tensor | number): Tensor { return apply("pow", [this, lift(y, this)]) }
-  greater(y: Tensor | number): Tensor { return apply("greater", [this, lift(y, this)]) }
-  equal(y: Tensor | number): Tensor { return apply("equal", [this, lift(y, this)]) }
+  add(y: Tensor | number): Tensor {
+    return apply("add", [this, lift(y, this)])
+  }
+  sub(y: Tensor | number): Tensor {
+    return apply("sub", [this, lift(y, this)])
+  }
+  mul(y: Tensor | number): Tensor {
+    return apply("mul", [this, lift(y, this)])
+  }
+  div(y: Tensor | number): Tensor {
+    return apply("div", [this, lift(y, this)])
+  }
+  max(y: Tensor | number): Tensor {
+    return apply("max", [this, lift(y, this)])
+  }
+  min(y: Tensor | number): Tensor {
+    return apply("min", [this, lift(y, this)])
+  }
+  pow(y: Tensor | number): Tensor {
+    return apply("pow", [this, lift(y, this)])
+  }
+  greater(y: Tensor | number): Tensor {
+    return apply("greater", [this, lift(y, this)])
+  }
+  equal(y: Tensor | number): Tensor {
+    return apply("equal", [this, lift(y, this)])
+  }
   /** this ? a : b, elementwise. */
-  where(a: Tensor, b: Tensor): Tensor { return apply("where", [this, a, b]) }
-  neg(): Tensor { return apply("neg", [this]) }
-  exp(): Tensor { return apply("exp", [this]) }
-  log(): Tensor { return apply("log", [this]) }
-  sqrt(): Tensor { return apply("sqrt", [this]) }
-  reciprocal(): Tensor { return apply("reciprocal", [this]) }
-  abs(): Tensor { return apply("abs", [this]) }
-  sign(): Tensor { return apply("sign", [this]) }
-  sin(): Tensor { return apply("sin", [this]) }
-  cos(): Tensor { return apply("cos", [this]) }
-  tanh(): Tensor { return apply("tanh", [this]) }
-  erf(): Tensor { return apply("erf", [this]) }
-  relu(): Tensor { return apply("relu", [this]) }
-  sigmoid(): Tensor { return apply("sigmoid", [this]) }
-  square(): Tensor { return this.mul(this) }
-  clamp(lo: number, hi: number): Tensor { return this.max(lo).min(hi) }
+  where(a: Tensor, b: Tensor): Tensor {
+    return apply("where", [this, a, b])
+  }
+  neg(): Tensor {
+    return apply("neg", [this])
+  }
+  exp(): Tensor {
+    return apply("exp", [this])
+  }
+  log(): Tensor {
+    return apply("log", [this])
+  }
+  sqrt(): Tensor {
+    return apply("sqrt", [this])
+  }
+  reciprocal(): Tensor {
+    return apply("reciprocal", [this])
+  }
+  abs(): Tensor {
+    return apply("abs", [this])
+  }
+  sign(): Tensor {
+    return apply("sign", [this])
+  }
+  sin(): Tensor {
+    return apply("sin", [this])
+  }
+  cos(): Tensor {
+    return apply("cos", [this])
+  }
+  tanh(): Tensor {
+    return apply("tanh", [this])
+  }
+  erf(): Tensor {
+    return apply("erf", [this])
+  }
+  relu(): Tensor {
+    return apply("relu", [this])
+  }
+  sigmoid(): Tensor {
+    return apply("sigmoid", [this])
+  }
+  square(): Tensor {
+    return this.mul(this)
+  }
+  clamp(lo: number, hi: number): Tensor {
+    return this.max(lo).min(hi)
+  }
   /** x * sigmoid(x), Elfwing et al. 2017. */
-  silu(): Tensor { return apply("silu", [this]) }
+  silu(): Tensor {
+    return apply("silu", [this])
+  }
   /** Gaussian error linear unit, Hendrycks & Gimpel 2016, exact form. */
-  gelu(): Tensor { return apply("gelu", [this]) }
+  gelu(): Tensor {
+    return apply("gelu", [this])
+  }
   /** x * sigmoid(1.702 x), the form in OpenAI's CLIP. */
-  quickGelu(): Tensor { return apply("quickGelu", [this]) }
+  quickGelu(): Tensor {
+    return apply("quickGelu", [this])
+  }
 
   // products
   /** Batched matrix product: ... m k  times  ... k n. */
-  matmul(y: Tensor): Tensor { return apply("matmul", [this, y]) }
+  matmul(y: Tensor): Tensor {
+    return apply("matmul", [this, y])
+  }
   /** x W^T + b over the last axis; weight is out in, as checkpoints store it. */
-  linear(weight: Tensor, bias?: Tensor | null): Tensor { return apply("linear", bias ? [this, weight, bias] : [this, weight]) }
+  linear(weight: Tensor, bias?: Tensor | null): Tensor {
+    return apply("linear", bias ? [this, weight, bias] : [this, weight])
+  }
   /** 2-D convolution, x: b i h w, weight: o i/groups kh kw. */
   conv2d(weight: Tensor, bias: Tensor | null, attrs: Partial<ConvAttrs> = {}): Tensor {
-    return apply("conv2d", bias ? [this, weight, bias] : [this, weight], { stride: 1, pads: [0, 0, 0, 0], groups: 1, ...attrs })
+    return apply("conv2d", bias ? [this, weight, bias] : [this, weight], {
+      stride: 1,
+      pads: [0, 0, 0, 0],
+      groups: 1,
+      ...attrs,
+    })
   }
   /** softmax(scale q k^T + mask) v per head; this = q: b s (heads d), k and v: b t (heads d), mask: broadcastable to b heads s t. */
   attention(k: Tensor, v: Tensor, attrs: { heads: number; scale?: number }, mask?: Tensor | null): Tensor {
@@ -90,46 +156,80 @@ export class Tensor {
   }
 
   // reductions
-  sum(axes: readonly number[], keep = false): Tensor { return apply("sum", [this], { axes: axes.map((a) => this.axis(a)), keep }) }
-  mean(axes: readonly number[], keep = false): Tensor { return apply("mean", [this], { axes: axes.map((a) => this.axis(a)), keep }) }
-  amax(axes: readonly number[], keep = false): Tensor { return apply("amax", [this], { axes: axes.map((a) => this.axis(a)), keep }) }
-  argmax(axis: number): Tensor { return apply("argmax", [this], { axis: this.axis(axis) }) }
-  softmax(axis = -1): Tensor { return apply("softmax", [this], { axis: this.axis(axis) }) }
-  layerNorm(scale: Tensor, bias: Tensor, eps: number): Tensor { return apply("layerNorm", [this, scale, bias], { eps }) }
+  sum(axes: readonly number[], keep = false): Tensor {
+    return apply("sum", [this], { axes: axes.map((a) => this.axis(a)), keep })
+  }
+  mean(axes: readonly number[], keep = false): Tensor {
+    return apply("mean", [this], { axes: axes.map((a) => this.axis(a)), keep })
+  }
+  amax(axes: readonly number[], keep = false): Tensor {
+    return apply("amax", [this], { axes: axes.map((a) => this.axis(a)), keep })
+  }
+  argmax(axis: number): Tensor {
+    return apply("argmax", [this], { axis: this.axis(axis) })
+  }
+  softmax(axis = -1): Tensor {
+    return apply("softmax", [this], { axis: this.axis(axis) })
+  }
+  layerNorm(scale: Tensor, bias: Tensor, eps: number): Tensor {
+    return apply("layerNorm", [this, scale, bias], { eps })
+  }
   /** Wu & He 2018; x: b c ..., statistics per picture and group of channels. */
-  groupNorm(scale: Tensor, bias: Tensor, attrs: { groups: number; eps: number }): Tensor { return apply("groupNorm", [this, scale, bias], attrs) }
+  groupNorm(scale: Tensor, bias: Tensor, attrs: { groups: number; eps: number }): Tensor {
+    return apply("groupNorm", [this, scale, bias], attrs)
+  }
 
   // layout
   /** Reshape and transpose in one readable pattern: `x.rearrange("b c h w -> b (h w) c")`. */
-  rearrange(pattern: string, sizes: Readonly<Record<string, Dim>> = {}): Tensor { return rearrange(this, pattern, sizes) }
+  rearrange(pattern: string, sizes: Readonly<Record<string, Dim>> = {}): Tensor {
+    return rearrange(this, pattern, sizes)
+  }
   transpose(perm: readonly number[]): Tensor {
     return perm.every((p, i) => p === i) ? this : apply("transpose", [this], { perm })
   }
   /** Same elements, other shape; one size may be -1. */
   reshape(shape: readonly Dim[]): Tensor {
     const known = mulDim(...shape.filter((d) => d !== -1))
-    const full = shape.map((d) => (d === -1 ? (exactDiv(mulDim(...this.shape), known) ?? fail("GRAPH_SHAPE", `cannot reshape ${showShape(this.shape)} to ${showShape(shape)}`, { blame: "here" })) : d))
+    const full = shape.map((d) =>
+      d === -1
+        ? (exactDiv(mulDim(...this.shape), known) ??
+          fail("GRAPH_SHAPE", `cannot reshape ${showShape(this.shape)} to ${showShape(shape)}`, {
+            blame: "here",
+          }))
+        : d,
+    )
     return sameShape(full, this.shape) ? this : apply("reshape", [this], { shape: full })
   }
   /** Repeats along axes of size 1 until the shape is `shape`. */
-  broadcastTo(shape: readonly Dim[]): Tensor { return sameShape(shape, this.shape) ? this : apply("broadcast", [this], { shape }) }
+  broadcastTo(shape: readonly Dim[]): Tensor {
+    return sameShape(shape, this.shape) ? this : apply("broadcast", [this], { shape })
+  }
   slice(axis: number, start: Dim, end: Dim): Tensor {
     const at = this.axis(axis)
-    return start === 0 && sameDim(end, this.shape[at]!) ? this : apply("slice", [this], { axis: at, start, end })
+    return start === 0 && sameDim(end, this.shape[at]!)
+      ? this
+      : apply("slice", [this], { axis: at, start, end })
   }
   /** Zeros around: before and after, one number per axis. */
   pad(before: readonly number[], after: readonly number[]): Tensor {
     return [...before, ...after].every((p) => p === 0) ? this : apply("pad", [this], { before, after })
   }
   /** Nearest-neighbour enlargement of b c h w to the given height and width. */
-  resize(height: Dim, width: Dim): Tensor { return apply("resize", [this], { height, width }) }
+  resize(height: Dim, width: Dim): Tensor {
+    return apply("resize", [this], { height, width })
+  }
   /** Rows of this table (v d) by integer ids of any shape. */
-  gather(ids: Tensor): Tensor { return apply("gather", [this, ids]) }
-  cast(dtype: DType): Tensor { return dtype === this.dtype ? this : apply("cast", [this], { dtype }) }
+  gather(ids: Tensor): Tensor {
+    return apply("gather", [this, ids])
+  }
+  cast(dtype: DType): Tensor {
+    return dtype === this.dtype ? this : apply("cast", [this], { dtype })
+  }
 
   axis(axis: number): number {
     const at = axis < 0 ? axis + this.rank : axis
-    if (!(at >= 0 && at < this.rank)) fail("GRAPH_RANK", `axis ${axis} of ${showShape(this.shape)}`, { blame: "here" })
+    if (!(at >= 0 && at < this.rank))
+      fail("GRAPH_RANK", `axis ${axis} of ${showShape(this.shape)}`, { blame: "here" })
     return at
   }
 }
@@ -144,13 +244,16 @@ export function apply(op: OpName, inputs: readonly Tensor[], attrs: Attrs = {}):
 const lift = (y: Tensor | number, like: Tensor): Tensor => (typeof y === "number" ? scalar(y, like.dtype) : y)
 
 /** A value given when the graph runs. */
-export const input = (name: string, shape: readonly Dim[], dtype: DType = "f32"): Tensor => new Tensor("input", [], { name }, shape, dtype)
+export const input = (name: string, shape: readonly Dim[], dtype: DType = "f32"): Tensor =>
+  new Tensor("input", [], { name }, shape, dtype)
 
 /** A weight, by its checkpoint key. */
-export const parameter = (name: string, shape: readonly number[]): Tensor => new Tensor("param", [], { name }, shape, "f32")
+export const parameter = (name: string, shape: readonly number[]): Tensor =>
+  new Tensor("param", [], { name }, shape, "f32")
 
 /** A small array known while tracing. */
-export const constant = (data: TypedData, shape: readonly number[], dtype: DType): Tensor => new Tensor("constant", [], { data }, shape, dtype)
+export const constant = (data: TypedData, shape: readonly number[], dtype: DType): Tensor =>
+  new Tensor("constant", [], { data }, shape, dtype)
 
 export function scalar(value: number, dtype: DType = "f32"): Tensor {
   if (dtype === "i64") return constant(BigInt64Array.of(BigInt(value)), [], dtype)

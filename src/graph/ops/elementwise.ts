@@ -16,7 +16,11 @@ const binary = (name: string, onnx: string, grad: Op<None>["grad"]): Op<None> =>
   row({ shape: (inputs) => ({ shape: broadcast(name, inputs), dtype: inputs[0]!.dtype }), grad, onnx })
 
 const compare = (name: string, onnx: string): Op<None> =>
-  row({ shape: (inputs) => ({ shape: broadcast(name, inputs), dtype: "bool" }), grad: "a truth value has no slope", onnx })
+  row({
+    shape: (inputs) => ({ shape: broadcast(name, inputs), dtype: "bool" }),
+    grad: "a truth value has no slope",
+    onnx,
+  })
 
 /** x * sigmoid(alpha x): one fused node where the runtime has it. */
 const swish =
@@ -40,7 +44,10 @@ export const elementwise = {
   div: binary("div", "Div", (g, y, [, b]) => [g.div(b!), g.mul(y).div(b!).neg()]),
   max: binary("max", "Max", (g, _y, [a, b]) => share(g, a!.greater(b!), a!.equal(b!))),
   min: binary("min", "Min", (g, _y, [a, b]) => share(g, b!.greater(a!), a!.equal(b!))),
-  pow: binary("pow", "Pow", (g, y, [a, b]) => [g.mul(b!).mul(a!.pow(b!.sub(1))), b!.op === "constant" ? null : g.mul(y).mul(a!.log())]),
+  pow: binary("pow", "Pow", (g, y, [a, b]) => [
+    g.mul(b!).mul(a!.pow(b!.sub(1))),
+    b!.op === "constant" ? null : g.mul(y).mul(a!.log()),
+  ]),
   greater: compare("greater", "Greater"),
   equal: compare("equal", "Equal"),
   where: row({
@@ -70,7 +77,8 @@ export const elementwise = {
   cast: row<{ dtype: DType }>({
     shape: ([x], { dtype }) => ({ shape: x!.shape, dtype }),
     grad: (g, _y, [x]) => [x!.dtype === "f32" || x!.dtype === "f16" ? g.cast(x!.dtype) : null],
-    onnx: (e, [x], { dtype }) => e.node("Cast", [x!], { to: { f32: 1, f16: 10, i64: 7, i32: 6, bool: 9 }[dtype] }),
+    onnx: (e, [x], { dtype }) =>
+      e.node("Cast", [x!], { to: { f32: 1, f16: 10, i64: 7, i32: 6, bool: 9 }[dtype] }),
   }),
 } as const
 

@@ -5,20 +5,25 @@ import { misfit, row } from "./row.ts"
 export const layout = {
   reshape: row<{ shape: readonly Dim[] }>({
     shape: ([x], { shape }) =>
-      sameDim(mulDim(...x!.shape), mulDim(...shape)) ? { shape, dtype: x!.dtype } : misfit("reshape", [x!], `does not hold [${shape.join(", ")}]`),
+      sameDim(mulDim(...x!.shape), mulDim(...shape))
+        ? { shape, dtype: x!.dtype }
+        : misfit("reshape", [x!], `does not hold [${shape.join(", ")}]`),
     grad: (g, _y, [x]) => [g.reshape(x!.shape)],
     onnx: (e, [x], { shape }, node) => e.node("Reshape", [x!, reshapeTo(e, shape, node.inputs[0]!.shape)]),
   }),
   transpose: row<{ perm: readonly number[] }>({
     shape: ([x], { perm }) =>
-      perm.length === x!.rank ? { shape: perm.map((p) => x!.shape[p]!), dtype: x!.dtype } : misfit("transpose", [x!], `permutation ${perm}`),
+      perm.length === x!.rank
+        ? { shape: perm.map((p) => x!.shape[p]!), dtype: x!.dtype }
+        : misfit("transpose", [x!], `permutation ${perm}`),
     grad: (g, _y, _in, { perm }) => [g.transpose(perm.map((_, i) => perm.indexOf(i)))],
     onnx: (e, [x], { perm }) => e.node("Transpose", [x!], { perm }),
   }),
   broadcast: row<{ shape: readonly Dim[] }>({
     shape: ([x], { shape }) => {
       const tail = shape.slice(shape.length - x!.rank)
-      if (tail.length !== x!.rank || x!.shape.some((d, i) => d !== 1 && !sameDim(d, tail[i]!))) misfit("broadcast", [x!], `to [${shape.join(", ")}]`)
+      if (tail.length !== x!.rank || x!.shape.some((d, i) => d !== 1 && !sameDim(d, tail[i]!)))
+        misfit("broadcast", [x!], `to [${shape.join(", ")}]`)
       return { shape, dtype: x!.dtype }
     },
     grad: (g) => [g],
@@ -28,7 +33,8 @@ export const layout = {
     shape: (parts, { axis }) => {
       const first = parts[0]!
       for (const part of parts) {
-        if (part.rank !== first.rank || part.shape.some((d, i) => i !== axis && !sameDim(d, first.shape[i]!))) misfit("concat", parts, `along axis ${axis}`)
+        if (part.rank !== first.rank || part.shape.some((d, i) => i !== axis && !sameDim(d, first.shape[i]!)))
+          misfit("concat", parts, `along axis ${axis}`)
       }
       const size = addDim(...parts.map((p) => p.shape[axis]!))
       return { shape: first.shape.map((d, i) => (i === axis ? size : d)), dtype: first.dtype }
@@ -43,27 +49,52 @@ export const layout = {
     shape: ([x], { axis, start, end, step = 1 }) => {
       const size = addDim(end, mulDim(-1, start))
       if (step !== 1 && typeof size !== "number") misfit("slice", [x!], "a step needs known sizes")
-      return { shape: x!.shape.map((d, i) => (i !== axis ? d : step === 1 ? size : Math.ceil((size as number) / step))), dtype: x!.dtype }
+      return {
+        shape: x!.shape.map((d, i) =>
+          i !== axis ? d : step === 1 ? size : Math.ceil((size as number) / step),
+        ),
+        dtype: x!.dtype,
+      }
     },
     grad: (g, y, [x], { axis, start, step = 1 }) => {
       if (step !== 1) return [apply("unslice", [g], { axis, start, step, size: x!.shape[axis]! })]
       const before = zeros(g, axis, start)
       const after = zeros(g, axis, addDim(x!.shape[axis]!, mulDim(-1, start), mulDim(-1, y.shape[axis]!)))
-      return [concat([before, g, after].filter((t) => t !== null), axis)]
+      return [
+        concat(
+          [before, g, after].filter((t) => t !== null),
+          axis,
+        ),
+      ]
     },
-    onnx: (e, [x], { axis, start, end, step = 1 }) => e.node("Slice", [x!, e.shape([start]), e.shape([end]), e.ints([axis]), e.ints([step])]),
+    onnx: (e, [x], { axis, start, end, step = 1 }) =>
+      e.node("Slice", [x!, e.shape([start]), e.shape([end]), e.ints([axis]), e.ints([step])]),
   }),
   /** Puts rows `start, start + step, ...` of an axis back among zeros: the gradient of a strided slice. */
   unslice: row<{ axis: number; start: number; step: number; size: number }>({
-    shape: ([x], { axis, size }) => ({ shape: x!.shape.map((d, i) => (i === axis ? size : d)), dtype: x!.dtype }),
-    grad: (g, y, _in, { axis, start, step }) => [apply("slice", [g], { axis, start, end: y.shape[axis]!, step })],
+    shape: ([x], { axis, size }) => ({
+      shape: x!.shape.map((d, i) => (i === axis ? size : d)),
+      dtype: x!.dtype,
+    }),
+    grad: (g, y, _in, { axis, start, step }) => [
+      apply("slice", [g], { axis, start, end: y.shape[axis]!, step }),
+    ],
     onnx: (e, [x], { axis, start, step, size }, node) => {
       // dilate: [.., n, ..] -> [.., n, step, ..] zero-padded -> [.., n step, ..], then pad or cut to size
       const shape = node.inputs[0]!.shape
       const n = shape[axis] as number
       const split = e.node("Unsqueeze", [x!, e.ints([axis + 1])])
       const none = shape.map(() => 0)
-      const padded = e.node("Pad", [split, e.ints([...none, 0, ...shape.slice(0, axis + 1).map(() => 0), step - 1, ...shape.slice(axis + 1).map(() => 0)])])
+      const padded = e.node("Pad", [
+        split,
+        e.ints([
+          ...none,
+          0,
+          ...shape.slice(0, axis + 1).map(() => 0),
+          step - 1,
+          ...shape.slice(axis + 1).map(() => 0),
+        ]),
+      ])
       const flat = e.node("Reshape", [padded, e.shape(shape.map((d, i) => (i === axis ? n * step : d)))])
       const tail = size - start - n * step
       const pads = (at: number) => shape.map((_, i) => (i === axis ? at : 0))
@@ -71,17 +102,26 @@ export const layout = {
     },
   }),
   pad: row<{ before: readonly number[]; after: readonly number[] }>({
-    shape: ([x], { before, after }) => ({ shape: x!.shape.map((d, i) => addDim(d, before[i]! + after[i]!)), dtype: x!.dtype }),
-    grad: (g, _y, [x], { before }) => [x!.shape.reduce<Tensor>((t, d, i) => t.slice(i, before[i]!, addDim(before[i]!, d)), g)],
+    shape: ([x], { before, after }) => ({
+      shape: x!.shape.map((d, i) => addDim(d, before[i]! + after[i]!)),
+      dtype: x!.dtype,
+    }),
+    grad: (g, _y, [x], { before }) => [
+      x!.shape.reduce<Tensor>((t, d, i) => t.slice(i, before[i]!, addDim(before[i]!, d)), g),
+    ],
     onnx: (e, [x], { before, after }) => e.node("Pad", [x!, e.ints([...before, ...after])]),
   }),
   resize: row<{ height: Dim; width: Dim }>({
-    shape: ([x], { height, width }) => ({ shape: [x!.shape[0]!, x!.shape[1]!, height, width], dtype: x!.dtype }),
+    shape: ([x], { height, width }) => ({
+      shape: [x!.shape[0]!, x!.shape[1]!, height, width],
+      dtype: x!.dtype,
+    }),
     grad: (g, y, [x]) => [unresize(g, y, x!)],
     onnx: (e, [x], { height, width }, node) => {
       const source = node.inputs[0]!.shape
       const mode = { mode: "nearest", coordinate_transformation_mode: "asymmetric", nearest_mode: "floor" }
-      if (sameDim(height, mulDim(2, source[2]!)) && sameDim(width, mulDim(2, source[3]!))) return e.node("Resize", [x!, "", e.floats([1, 1, 2, 2], [4])], mode)
+      if (sameDim(height, mulDim(2, source[2]!)) && sameDim(width, mulDim(2, source[3]!)))
+        return e.node("Resize", [x!, "", e.floats([1, 1, 2, 2], [4])], mode)
       return e.node("Resize", [x!, "", "", e.shape([source[0]!, source[1]!, height, width])], mode)
     },
   }),
@@ -98,7 +138,10 @@ export const layout = {
       const [values, places] = node.inputs
       const zero = e.node("Expand", [e.float(0), e.shape(node.shape)])
       const at = e.node("Reshape", [ids!, e.shape([mulDim(...places!.shape), 1])])
-      const rows = e.node("Reshape", [g!, e.shape([mulDim(...places!.shape), ...values!.shape.slice(places!.rank)])])
+      const rows = e.node("Reshape", [
+        g!,
+        e.shape([mulDim(...places!.shape), ...values!.shape.slice(places!.rank)]),
+      ])
       return e.node("ScatterND", [zero, at, rows], { reduction: "add" })
     },
   }),
@@ -115,14 +158,21 @@ function unresize(g: Tensor, y: Tensor, x: Tensor): Tensor {
   const [b, c, h, w] = x.dims("b c h w")
   const [fh, fw] = [y.shape[2]!, y.shape[3]!].map((d, i) => {
     const size = [h, w][i]!
-    return typeof d === "number" && typeof size === "number" && d % size === 0 ? d / size : misfit("resize gradient", [y, x], "not a whole factor")
+    return typeof d === "number" && typeof size === "number" && d % size === 0
+      ? d / size
+      : misfit("resize gradient", [y, x], "not a whole factor")
   }) as [number, number]
   return g.reshape([b, c, h, fh, w, fw]).sum([3, 5])
 }
 
 /** A reshape's target: 0 keeps the axis at that place, -1 is found; so most need no arithmetic at run time. */
-function reshapeTo(e: { ints(v: readonly number[]): string; shape(d: readonly Dim[]): string }, to: readonly Dim[], from: readonly Dim[]): string {
-  const short = to.map((d, i) => (typeof d === "number" ? d : i < from.length && sameDim(d, from[i]!) ? 0 : -1))
+function reshapeTo(
+  e: { ints(v: readonly number[]): string; shape(d: readonly Dim[]): string },
+  to: readonly Dim[],
+  from: readonly Dim[],
+): string {
+  const short = to.map((d, i) =>
+    typeof d === "number" ? d : i < from.length && sameDim(d, from[i]!) ? 0 : -1,
+  )
   return short.filter((d) => d === -1).length <= 1 && !to.includes(0) ? e.ints(short) : e.shape(to)
 }
-

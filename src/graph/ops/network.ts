@@ -4,16 +4,22 @@ import { apply, concat, type Tensor } from "../tensor.ts"
 import { misfit, row } from "./row.ts"
 
 const ends = (x: Tensor, n: number): readonly Dim[] => x.shape.slice(0, x.rank - n)
-const swapLast = (x: Tensor): Tensor => x.transpose([...x.shape.keys()].slice(0, -2).concat(x.rank - 1, x.rank - 2))
+const swapLast = (x: Tensor): Tensor =>
+  x.transpose([...x.shape.keys()].slice(0, -2).concat(x.rank - 1, x.rank - 2))
 
 export const network = {
   matmul: row({
     shape: ([a, b]) => {
-      if (a!.rank < 2 || b!.rank < 2 || !sameDim(a!.shape.at(-1)!, b!.shape.at(-2)!)) misfit("matmul", [a!, b!], "inner sizes differ")
+      if (a!.rank < 2 || b!.rank < 2 || !sameDim(a!.shape.at(-1)!, b!.shape.at(-2)!))
+        misfit("matmul", [a!, b!], "inner sizes differ")
       const rank = Math.max(a!.rank, b!.rank) - 2
       const batch = Array.from({ length: rank }, (_, i) => {
         const [p, q] = [a!, b!].map((t) => ends(t, 2)[i - rank + t.rank - 2] ?? 1) as [Dim, Dim]
-        return p === 1 ? q : q === 1 || sameDim(p, q) ? p : misfit("matmul", [a!, b!], `batch axis ${i} differs`)
+        return p === 1
+          ? q
+          : q === 1 || sameDim(p, q)
+            ? p
+            : misfit("matmul", [a!, b!], `batch axis ${i} differs`)
       })
       return { shape: [...batch, a!.shape.at(-2)!, b!.shape.at(-1)!], dtype: a!.dtype }
     },
@@ -22,7 +28,12 @@ export const network = {
   }),
   linear: row({
     shape: ([x, w, bias]) => {
-      if (w!.rank !== 2 || !sameDim(x!.shape.at(-1)!, w!.shape[1]!) || (bias && !sameDim(bias.shape[0]!, w!.shape[0]!))) misfit("linear", [x!, w!], "weight is out in")
+      if (
+        w!.rank !== 2 ||
+        !sameDim(x!.shape.at(-1)!, w!.shape[1]!) ||
+        (bias && !sameDim(bias.shape[0]!, w!.shape[0]!))
+      )
+        misfit("linear", [x!, w!], "weight is out in")
       return { shape: [...ends(x!, 1), w!.shape[0]!], dtype: x!.dtype }
     },
     grad: (g, _y, [x, w, bias]) => {
@@ -42,9 +53,13 @@ export const network = {
     shape: ([x, w, bias], { stride, pads, groups }) => {
       const [b, c, h, wide] = x!.dims("b c h w")
       const [o, i, kh, kw] = w!.shape as number[]
-      if (w!.rank !== 4 || !sameDim(c, i! * groups) || (bias && bias.shape[0] !== o)) misfit("conv2d", [x!, w!], "channels differ")
+      if (w!.rank !== 4 || !sameDim(c, i! * groups) || (bias && bias.shape[0] !== o))
+        misfit("conv2d", [x!, w!], "channels differ")
       const out = (d: Dim, pad: number, k: number) => addDim(floorDiv(addDim(d, pad - k), stride), 1)
-      return { shape: [b, o!, out(h, pads[0]! + pads[2]!, kh!), out(wide, pads[1]! + pads[3]!, kw!)], dtype: x!.dtype }
+      return {
+        shape: [b, o!, out(h, pads[0]! + pads[2]!, kh!), out(wide, pads[1]! + pads[3]!, kw!)],
+        dtype: x!.dtype,
+      }
     },
     grad: (g, _y, [x, w, bias], attrs) => [
       apply("convInput", [g, w!], { ...attrs, height: x!.shape[2]!, width: x!.shape[3]! }),
@@ -52,27 +67,50 @@ export const network = {
       ...(bias ? [g.sum([0, 2, 3])] : []),
     ],
     onnx: (e, inputs, { stride, pads, groups }, node) =>
-      e.node("Conv", inputs, { strides: [stride, stride], pads, group: groups, kernel_shape: node.inputs[1]!.shape.slice(2) as number[] }),
+      e.node("Conv", inputs, {
+        strides: [stride, stride],
+        pads,
+        group: groups,
+        kernel_shape: node.inputs[1]!.shape.slice(2) as number[],
+      }),
   }),
   /** The transposed convolution that carries a gradient back to the input of conv2d. */
   convInput: row<ConvAttrs & { height: Dim; width: Dim }>({
-    shape: ([g, w], { groups, height, width }) => ({ shape: [g!.shape[0]!, mulDim(w!.shape[1]!, groups), height, width], dtype: g!.dtype }),
-    grad: (gg, _y, [g, w], { stride, pads, groups }) => [gg.conv2d(w!, null, { stride, pads, groups }), convWeightGrad(g!, gg, w!, { stride, pads, groups })],
+    shape: ([g, w], { groups, height, width }) => ({
+      shape: [g!.shape[0]!, mulDim(w!.shape[1]!, groups), height, width],
+      dtype: g!.dtype,
+    }),
+    grad: (gg, _y, [g, w], { stride, pads, groups }) => [
+      gg.conv2d(w!, null, { stride, pads, groups }),
+      convWeightGrad(g!, gg, w!, { stride, pads, groups }),
+    ],
     onnx: (e, inputs, { stride, pads, groups, height, width }, node) => {
       const [g, w] = node.inputs
       const extra = [height, width].map((size, i) => {
         const k = w!.shape[2 + i] as number
         const full = addDim(mulDim(stride, addDim(g!.shape[2 + i]!, -1)), k - pads[i]! - pads[2 + i]!)
         const missing = addDim(size, mulDim(-1, full))
-        return typeof missing === "number" ? missing : misfit("convInput", [g!, w!], "a strided gradient needs known sizes")
+        return typeof missing === "number"
+          ? missing
+          : misfit("convInput", [g!, w!], "a strided gradient needs known sizes")
       })
-      return e.node("ConvTranspose", inputs, { strides: [stride, stride], pads, group: groups, output_padding: extra })
+      return e.node("ConvTranspose", inputs, {
+        strides: [stride, stride],
+        pads,
+        group: groups,
+        output_padding: extra,
+      })
     },
   }),
   /** One fused node; the gradient recomputes the probabilities (Vaswani et al. 2017, eq. 1). */
   attention: row<AttentionAttrs>({
     shape: ([q, k, v], { heads }) => {
-      const bad = q!.rank !== 3 || k!.rank !== 3 || !sameDim(k!.shape[1]!, v!.shape[1]!) || !sameDim(q!.shape[2]!, k!.shape[2]!) || (q!.shape[2] as number) % heads !== 0
+      const bad =
+        q!.rank !== 3 ||
+        k!.rank !== 3 ||
+        !sameDim(k!.shape[1]!, v!.shape[1]!) ||
+        !sameDim(q!.shape[2]!, k!.shape[2]!) ||
+        (q!.shape[2] as number) % heads !== 0
       if (bad) misfit("attention", [q!, k!, v!], `${heads} heads`)
       return { shape: [q!.shape[0]!, q!.shape[1]!, v!.shape[2]!], dtype: q!.dtype }
     },
@@ -86,10 +124,20 @@ export const network = {
       const dp = gs.matmul(vs.transpose([0, 1, 3, 2]))
       const ds = p.mul(dp.sub(p.mul(dp).sum([-1], true)))
       const scaled = ds.mul(factor)
-      return [join(scaled.matmul(ks)), join(scaled.transpose([0, 1, 3, 2]).matmul(qs)), join(p.transpose([0, 1, 3, 2]).matmul(gs)), ...(mask ? [ds] : [])]
+      return [
+        join(scaled.matmul(ks)),
+        join(scaled.transpose([0, 1, 3, 2]).matmul(qs)),
+        join(p.transpose([0, 1, 3, 2]).matmul(gs)),
+        ...(mask ? [ds] : []),
+      ]
     },
     onnx: (e, [q, k, v, mask], { heads, scale }) =>
-      e.node("MultiHeadAttention", mask ? [q!, k!, v!, "", "", mask] : [q!, k!, v!], { num_heads: heads, ...(scale === undefined ? {} : { scale: { float: scale } }) }, "com.microsoft"),
+      e.node(
+        "MultiHeadAttention",
+        mask ? [q!, k!, v!, "", "", mask] : [q!, k!, v!],
+        { num_heads: heads, ...(scale === undefined ? {} : { scale: { float: scale } }) },
+        "com.microsoft",
+      ),
   }),
   layerNorm: row<{ eps: number }>({
     shape: ([x]) => x!,
@@ -103,7 +151,9 @@ export const network = {
   }),
   groupNorm: row<{ groups: number; eps: number }>({
     shape: ([x, scale], { groups }) =>
-      sameDim(x!.shape[1]!, scale!.shape[0]!) && (x!.shape[1] as number) % groups === 0 ? x! : misfit("groupNorm", [x!, scale!], `${groups} groups`),
+      sameDim(x!.shape[1]!, scale!.shape[0]!) && (x!.shape[1] as number) % groups === 0
+        ? x!
+        : misfit("groupNorm", [x!, scale!], `${groups} groups`),
     grad: (g, _y, [x, scale], { groups, eps }) => {
       const [b, c] = x!.shape as [Dim, number]
       const rest = x!.shape.slice(2)
@@ -119,10 +169,24 @@ export const network = {
       const shape = node.inputs[0]!.shape
       const ones = Array.from({ length: groups }, () => 1)
       const grouped = e.node("Reshape", [x!, e.ints([0, groups, -1])])
-      const unit = e.node("InstanceNormalization", [grouped, e.floats(ones, [groups]), e.floats(ones.map(() => 0), [groups])], { epsilon: { float: eps } })
+      const unit = e.node(
+        "InstanceNormalization",
+        [
+          grouped,
+          e.floats(ones, [groups]),
+          e.floats(
+            ones.map(() => 0),
+            [groups],
+          ),
+        ],
+        { epsilon: { float: eps } },
+      )
       const back = e.node("Reshape", [unit, unflatten(e, shape)])
       const perChannel = e.ints([-1, ...shape.slice(2).map(() => 1)])
-      return e.node("Add", [e.node("Mul", [back, e.node("Reshape", [scale!, perChannel])]), e.node("Reshape", [bias!, perChannel])])
+      return e.node("Add", [
+        e.node("Mul", [back, e.node("Reshape", [scale!, perChannel])]),
+        e.node("Reshape", [bias!, perChannel]),
+      ])
     },
   }),
   softmax: row<{ axis: number }>({
@@ -133,8 +197,13 @@ export const network = {
 } as const
 
 /** Target of a reshape back to `shape`: whole where known, else with sizes found at run time. */
-function unflatten(e: { ints(v: readonly number[]): string; shape(d: readonly Dim[]): string }, shape: readonly Dim[]): string {
-  return shape.filter((d) => typeof d !== "number").length <= 1 ? e.ints(shape.map((d) => (typeof d === "number" ? d : -1))) : e.shape(shape)
+function unflatten(
+  e: { ints(v: readonly number[]): string; shape(d: readonly Dim[]): string },
+  shape: readonly Dim[],
+): string {
+  return shape.filter((d) => typeof d !== "number").length <= 1
+    ? e.ints(shape.map((d) => (typeof d === "number" ? d : -1)))
+    : e.shape(shape)
 }
 
 /** (x - mean) / sqrt(var + eps) and the reciprocal root, over `axes`. */
@@ -158,8 +227,14 @@ function convWeightGrad(g: Tensor, x: Tensor, w: Tensor, { stride, pads, groups 
     const end = addDim(start, mulDim(stride, addDim(size, -1)), 1)
     return stride === 1 ? t.slice(axis, start, end) : apply("slice", [t], { axis, start, end, step: stride })
   }
-  const shifts = Array.from({ length: kh * kw }, (_, n) => cut(cut(padded, 2, Math.floor(n / kw), oh), 3, n % kw, ow).reshape([b, i, mulDim(oh, ow)]))
+  const shifts = Array.from({ length: kh * kw }, (_, n) =>
+    cut(cut(padded, 2, Math.floor(n / kw), oh), 3, n % kw, ow).reshape([b, i, mulDim(oh, ow)]),
+  )
   const columns = concat(shifts, 1) // b (kh kw i) (h w)
   const rows = g.reshape([b, o, mulDim(oh, ow)])
-  return rows.matmul(columns.transpose([0, 2, 1])).sum([0]).reshape([o, kh, kw, i]).transpose([0, 3, 1, 2])
+  return rows
+    .matmul(columns.transpose([0, 2, 1]))
+    .sum([0])
+    .reshape([o, kh, kw, i])
+    .transpose([0, 3, 1, 2])
 }

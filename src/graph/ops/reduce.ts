@@ -9,13 +9,17 @@ interface Reduce {
 
 const reduce = (onnx: string, grad: Op<Reduce>["grad"]): Op<Reduce> =>
   row<Reduce>({
-    shape: ([x], { axes, keep }) => ({ shape: x!.shape.flatMap((d, i) => (!axes.includes(i) ? [d] : keep ? [1] : [])), dtype: x!.dtype }),
+    shape: ([x], { axes, keep }) => ({
+      shape: x!.shape.flatMap((d, i) => (!axes.includes(i) ? [d] : keep ? [1] : [])),
+      dtype: x!.dtype,
+    }),
     grad,
     onnx: (e, [x], { axes, keep }) => e.node(onnx, [x!, e.ints(axes)], { keepdims: keep ? 1 : 0 }),
   })
 
 /** Gives a reduced gradient its axes back, as size one. */
-const unreduce = (g: Tensor, x: Tensor, axes: readonly number[]): Tensor => g.reshape(x.shape.map((d, i) => (axes.includes(i) ? 1 : d)))
+const unreduce = (g: Tensor, x: Tensor, axes: readonly number[]): Tensor =>
+  g.reshape(x.shape.map((d, i) => (axes.includes(i) ? 1 : d)))
 const count = (x: Tensor, axes: readonly number[]): Dim => mulDim(...axes.map((a) => x.shape[a]!))
 
 export const reductions = {

@@ -1,12 +1,17 @@
 import { fail } from "../../errors.ts"
-import { type Dim, sameDim, showShape } from "../dim.ts"
 import type { DType } from "../attrs.ts"
+import { type Dim, sameDim, showShape } from "../dim.ts"
 import type { Tensor } from "../tensor.ts"
 
 /** What the ONNX writer offers to a row; names are those of values in the file. */
 export interface Emitter {
   /** Adds a node and returns the name of its output. */
-  node(type: string, inputs: readonly string[], attrs?: Readonly<Record<string, OnnxAttr>>, domain?: string): string
+  node(
+    type: string,
+    inputs: readonly string[],
+    attrs?: Readonly<Record<string, OnnxAttr>>,
+    domain?: string,
+  ): string
   /** A 1-D int64 constant. */
   ints(values: readonly number[]): string
   float(value: number): string
@@ -26,7 +31,9 @@ export interface Made {
 export interface Op<A> {
   shape(inputs: readonly Tensor[], attrs: A): Made
   /** Gradients of the operands given that of the result (un-broadcast by the walker), or why there are none. */
-  readonly grad: ((g: Tensor, node: Tensor, inputs: readonly Tensor[], attrs: A) => readonly (Tensor | null)[]) | string
+  readonly grad:
+    | ((g: Tensor, node: Tensor, inputs: readonly Tensor[], attrs: A) => readonly (Tensor | null)[])
+    | string
   /** An ONNX op of the same operands, or how to write it. */
   readonly onnx: string | ((e: Emitter, inputs: readonly string[], attrs: A, node: Tensor) => string)
 }
@@ -36,7 +43,11 @@ export const row = <A = Readonly<Record<never, never>>>(op: Op<A>): Op<A> => op
 
 /** Refuses operands that do not fit, naming op and shapes. */
 export function misfit(op: string, inputs: readonly Tensor[], why: string): never {
-  return fail("GRAPH_SHAPE", `${op} of ${inputs.map((i) => `${i.dtype}${showShape(i.shape)}`).join(" and ")}: ${why}`, { blame: "here" })
+  return fail(
+    "GRAPH_SHAPE",
+    `${op} of ${inputs.map((i) => `${i.dtype}${showShape(i.shape)}`).join(" and ")}: ${why}`,
+    { blame: "here" },
+  )
 }
 
 /** Shape of an elementwise result under numpy's broadcasting. */

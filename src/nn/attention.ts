@@ -1,0 +1,74 @@
+import type { Tensor } from "../graph/index.ts"
+import { LayerNorm, Linear } from "./layers.ts"
+import { Module } from "./module.ts"
+
+/** Multi-head attention as diffusers lays out its keys; `context` is what keys and values are made of. */
+export class Attention extends Module<{
+  size: number
+  context: number
+  heads: number
+  head: number
+  bias?: boolean
+  out?: number
+}> {
+  private inner = this.c.heads * this.c.head
+  toQ = new Linear({ in: this.c.size, out: this.inner, bias: this.c.bias ?? false })
+  toK = new Linear({ in: this.c.context, out: this.inner, bias: this.c.bias ?? false })
+  toV = new Linear({ in: this.c.context, out: this.inner, bias: this.c.bias ?? false })
+  toOut = [new Linear({ in: this.inner, out: this.c.out ?? this.c.size })]
+
+  forward(x: Tensor, context = x): Tensor {
+    // b s d   b t context
+    const k = this.toK.forward(context) // b t inner
+    const v = this.toV.forward(context)
+    return this.toOut[0]!.forward(this.toQ.forward(x).attention(k, v, { heads: this.c.heads }))
+  }
+}
+
+/** Gated linear unit with GELU, Shazeer 2020; as two products, because a Split copies. */
+class Geglu extends Module<{ size: number; inner: number }> {
+  proj = new Linear({ in: this.c.size, out: 2 * this.c.inner })
+
+  forward(x: Tensor): Tensor {
+    const { inner } = this.c
+    return this.proj.rows(x, 0, inner).mul(this.proj.rows(x, inner, 2 * inner).gelu())
+  }
+}
+
+class FeedForward extends Module<{ size: number }> {
+  net = {
+    0: new Geglu({ size: this.c.size, inner: 4 * this.c.size }),
+    2: new Linear({ in: 4 * this.c.size, out: this.c.size }),
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.net[2].forward(this.net[0].forward(x))
+  }
+}
+
+export interface BlockConfig {
+  size: number
+  context: number
+  heads: number
+  head: number
+  /** The first attention reads the context too. */
+  onlyCross?: boolean
+}
+
+/** Self-attention, attention to the prompt, feed-forward; each after a norm and added to its input (Rombach et al. 2022, sec. 3.3). */
+export class TransformerBlock extends Module<BlockConfig> {
+  norm1 = new LayerNorm({ size: this.c.size })
+  attn1 = new Attention({ ...this.c, context: this.c.onlyCross ? this.c.context : this.c.size })
+  norm2 = new LayerNorm({ size: this.c.size })
+  attn2 = new Attention(this.c)
+  norm3 = new LayerNorm({ size: this.c.size })
+  ff = new FeedForward(this.c)
+
+  forward(x: Tensor, context: Tensor): Tensor {
+    // b s d   b t context
+    const normed = this.norm1.forward(x)
+    const h = x.add(this.attn1.forward(normed, this.c.onlyCross ? context : normed))
+    const g = h.add(this.attn2.forward(this.norm2.forward(h), context))
+    return g.add(this.ff.forward(this.norm3.forward(g)))
+  }
+}

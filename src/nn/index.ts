@@ -1,0 +1,12 @@
+export { Attention, type BlockConfig, TransformerBlock } from "./attention.ts"
+export {
+  type Activation,
+  activation,
+  Conv2d,
+  Embedding,
+  GroupNorm,
+  LayerNorm,
+  Linear,
+  Upsample,
+} from "./layers.ts"
+export { bind, expected, Module, Param, parameters, snake } from "./module.ts"

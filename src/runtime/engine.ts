@@ -1,0 +1,62 @@
+/**
+ * The boundary to a tensor engine: ONNX bytes in, sessions that run out. It is narrow and made of plain data, so that
+ * the engine can live in this thread, in a child process or in a web worker (remote.ts) without its users noticing.
+ */
+
+export type ValueData = Float32Array | BigInt64Array | Int32Array | Uint8Array
+
+/** An array with its shape; the element type follows from the data (Uint8Array is bool). */
+export interface Value {
+  readonly data: ValueData
+  readonly shape: readonly number[]
+}
+
+/** An array that stays inside the engine, on its device, between runs. */
+export interface Ref {
+  readonly ref: number
+  readonly shape: readonly number[]
+}
+
+export type Feed = Value | Ref
+
+export type DeviceName = "cpu" | "webgpu" | "cuda" | "dml" | "coreml" | "wasm"
+
+export interface SessionSpec {
+  readonly onnx: Uint8Array
+  /** Absolute paths or URLs of weight files that `onnx` refers to by the same text, or their bytes. */
+  readonly externals: readonly (
+    | { readonly path: string }
+    | { readonly path: string; readonly data: Uint8Array }
+  )[]
+  readonly device: DeviceName
+  readonly threads?: number
+}
+
+export interface Engine {
+  create(spec: SessionSpec): Promise<number>
+  /** Outputs named in `keep` come back as references, the others as arrays. */
+  run(
+    session: number,
+    feeds: Readonly<Record<string, Feed>>,
+    keep?: readonly string[],
+  ): Promise<Record<string, Feed>>
+  free(refs: readonly number[]): Promise<void>
+  release(session: number): Promise<void>
+  /** Ends the engine; pending calls fail. Safe to call twice. */
+  close(): Promise<void>
+}
+
+export const isRef = (feed: Feed): feed is Ref => "ref" in feed
+
+/** The array of a run that kept nothing under that name. */
+export function value(feeds: Readonly<Record<string, Feed>>, name: string): Value {
+  const feed = feeds[name]
+  if (feed === undefined || isRef(feed)) throw new TypeError(`output ${name} is not an array`)
+  return feed
+}
+
+export const f32 = (data: Float32Array, shape: readonly number[]): Value => ({ data, shape })
+export const i64 = (data: ArrayLike<number>, shape: readonly number[]): Value => ({
+  data: BigInt64Array.from(Array.from(data, BigInt)),
+  shape,
+})

@@ -1,0 +1,195 @@
+import { fail } from "../errors.ts"
+import {
+  type Dim,
+  evalDim,
+  type Graph,
+  graphNodes,
+  inputSpecs,
+  mergeLayouts,
+  nameOf,
+  type StoredTensor,
+  shareEqual,
+  showShape,
+  stage,
+  toOnnx,
+} from "../graph/index.ts"
+import { type DeviceName, type Engine, type Feed, isRef, type Value, value } from "./engine.ts"
+
+/** A weight as the runtime takes it: bytes of a file by absolute path, or in memory. */
+export type Weights = ReadonlyMap<string, StoredTensor>
+
+export interface CompileOptions {
+  readonly device: DeviceName
+  readonly threads?: number
+  /**
+   * Inputs that change seldom, slowest first (`[["context"], ["timestep"]]`): what follows from them alone is computed
+   * once per change and kept in the engine.
+   */
+  readonly slow?: readonly (readonly string[])[]
+}
+
+interface Part {
+  readonly session: number
+  readonly inputs: readonly { name: string; shape: readonly Dim[] }[]
+  readonly outputs: readonly string[]
+}
+
+interface Memo {
+  readonly given: readonly unknown[]
+  readonly kept: Record<string, Feed>
+}
+
+/** How many past results of a slow stage stay in the engine: prompts that alternate step by step. */
+const memory = 4
+
+/** A compiled graph: `run` takes arrays by input name and gives arrays by output name. */
+export class Program {
+  private readonly engine: Engine
+  private readonly parts: readonly Part[]
+  private readonly memos: Memo[][]
+  private released = false
+
+  constructor(engine: Engine, parts: readonly Part[]) {
+    this.engine = engine
+    this.parts = parts
+    this.memos = parts.map(() => [])
+  }
+
+  /**
+   * Runs every stage whose inputs are other objects than at an earlier call: pass the same `Value` object to say that
+   * nothing changed. @throws GRAPH_FEED when an input is missing or has another shape.
+   */
+  async run(inputs: Readonly<Record<string, Value>>): Promise<Record<string, Value>> {
+    if (this.released) fail("ENGINE_RELEASED", "this network was released", { blame: "here" })
+    checkFeeds(this.parts, inputs)
+    const known: Record<string, Feed> = { ...inputs }
+    const out: Record<string, Value> = {}
+    for (const [i, part] of this.parts.entries()) {
+      const fast = i === this.parts.length - 1
+      const results = fast
+        ? await this.engine.run(part.session, pick(known, part))
+        : await this.slow(i, known)
+      Object.assign(known, results)
+      for (const name of part.outputs) if (!isRef(known[name]!)) out[name] = value(known, name)
+    }
+    return out
+  }
+
+  private async slow(i: number, known: Readonly<Record<string, Feed>>): Promise<Record<string, Feed>> {
+    const part = this.parts[i]!
+    const memos = this.memos[i]!
+    const given = part.inputs.map(({ name }) => known[name])
+    const at = memos.findIndex((m) => m.given.every((g, j) => g === given[j]))
+    const memo =
+      at >= 0
+        ? memos.splice(at, 1)[0]!
+        : { given, kept: await this.engine.run(part.session, pick(known, part), part.outputs) }
+    memos.push(memo)
+    if (memos.length > memory) await this.forget(memos.shift()!)
+    return memo.kept
+  }
+
+  private async forget(memo: Memo): Promise<void> {
+    await this.engine.free(Object.values(memo.kept).flatMap((feed) => (isRef(feed) ? [feed.ref] : [])))
+  }
+
+  /** Gives the memory back; later runs fail. Safe to call twice. */
+  async release(): Promise<void> {
+    if (this.released) return
+    this.released = true
+    for (const memo of this.memos.flat()) await this.forget(memo)
+    for (const part of this.parts) await this.engine.release(part.session)
+  }
+}
+
+const pick = (known: Readonly<Record<string, Feed>>, part: Part): Record<string, Feed> =>
+  Object.fromEntries(part.inputs.map(({ name }) => [name, known[name]!]))
+
+function checkFeeds(parts: readonly Part[], inputs: Readonly<Record<string, Value>>): void {
+  const sizes: Record<string, number> = {}
+  const specs = parts
+    .flatMap((p) => p.inputs)
+    .filter(({ name }) => !parts.some((p) => p.outputs.includes(name)))
+  for (const { name, shape } of specs) {
+    const given = inputs[name] ?? fail("GRAPH_FEED", `input ${name} is missing`, { blame: "here" })
+    shape.forEach((d, i) => {
+      if (typeof d !== "number" && d.key === String(d) && /^\w+$/.test(d.key))
+        sizes[d.key] ??= given.shape[i]!
+    })
+    const fits =
+      given.shape.length === shape.length && shape.every((d, i) => fitsDim(d, given.shape[i]!, sizes))
+    if (!fits)
+      fail("GRAPH_FEED", `input ${name} is [${given.shape}], the network takes ${showShape(shape)}`, {
+        blame: "here",
+      })
+  }
+}
+
+function fitsDim(d: Dim, size: number, sizes: Readonly<Record<string, number>>): boolean {
+  if (typeof d === "number") return d === size
+  // an expression such as 8*h8 binds no name by itself; the engine checks the rest
+  return [...d.key.matchAll(/[a-z]\w*/g)].every(([name]) => sizes[name!] !== undefined)
+    ? evalDim(d, sizes) === size
+    : true
+}
+
+/** Builds sessions for a graph's stages; weight files are mapped by the engine, never read here. */
+export async function compile(
+  engine: Engine,
+  graph: Graph,
+  weights: Weights,
+  options: CompileOptions,
+): Promise<Program> {
+  const lean = shareEqual(mergeLayouts(graph))
+  const stages = options.slow ? stage(lean, options.slow).stages : [lean]
+  const parts: Part[] = []
+  try {
+    for (const part of stages) {
+      if (Object.keys(part.outputs).length === 0) continue
+      const used = new Map(
+        graphNodes(part)
+          .filter((n) => n.op === "param")
+          .map((n) => [nameOf(n), weights.get(nameOf(n))] as const),
+      )
+      const files = new Set(
+        [...used.values()].flatMap((w) => (w && !(w.bytes instanceof Uint8Array) ? [w.bytes.location] : [])),
+      )
+      const onnx = toOnnx(part, located(used, options.device))
+      const session = await engine.create({
+        onnx,
+        externals: [...files].map((path) => ({ path })),
+        device: options.device,
+        threads: options.threads,
+      })
+      parts.push({ session, inputs: inputSpecs(part), outputs: Object.keys(part.outputs) })
+    }
+  } catch (error) {
+    for (const part of parts) await engine.release(part.session)
+    throw error
+  }
+  return new Program(engine, parts)
+}
+
+/** File paths as the engine names them: relative to the root of the file system. */
+function located(
+  used: ReadonlyMap<string, StoredTensor | undefined>,
+  _device: DeviceName,
+): Map<string, StoredTensor> {
+  const out = new Map<string, StoredTensor>()
+  for (const [name, w] of used) {
+    if (!w) continue
+    out.set(
+      name,
+      w.bytes instanceof Uint8Array
+        ? w
+        : {
+            ...w,
+            bytes: {
+              ...w.bytes,
+              location: w.bytes.location.replace(/^([A-Za-z]:)?[\\/]+/, "").replaceAll("\\", "/"),
+            },
+          },
+    )
+  }
+  return out
+}
