@@ -261,6 +261,10 @@ def small_configs():
                                         down=["DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D",
                                               "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"])),
         ("sd1-one-level", "sd1", dict(block_out_channels=[32], layers=2, down=["CrossAttnDownBlock2D"])),
+        ("sd1-mid-only", "sd1", dict(block_out_channels=[32, 64], layers=1, down=["DownBlock2D"] * 2, vae_levels=4)),
+        ("sd1-no-mid", "sd1", dict(two, layers=1, mid=None, vae_layers=1)),
+        ("sd1-deep", "sd1", dict(block_out_channels=[32, 64], layers=1, depth=[2, 3], linear=True, vae_levels=1,
+                                 down=["CrossAttnDownBlock2D"] * 2)),
         ("sd2", "sd2", dict(block_out_channels=[64, 128], layers=2, linear=True, heads=[1, 2],
                             down=["CrossAttnDownBlock2D", "DownBlock2D"])),
         ("sd2-inpaint", "sd2", dict(block_out_channels=[64, 128], layers=1, linear=True, heads=[1, 2], in_channels=9,
@@ -283,6 +287,8 @@ def small_unet(family, c):
         pooled, ids = 64, 6 if family == "sdxl" else 5
         extra = dict(addition_embed_type="text_time", addition_time_embed_dim=32,
                      projection_class_embeddings_input_dim=pooled + 32 * ids)
+    if "mid" in c:
+        extra["mid_block_type"] = c["mid"]
     context = {"sd1": 64, "sd2": 64, "sdxl": 128, "sdxl-refiner": 64}[family]
     return UNet2DConditionModel(
         sample_size=8, in_channels=c.get("in_channels", 4), out_channels=4, layers_per_block=c["layers"],
@@ -307,7 +313,7 @@ def small_pipeline(family, c):
     from diffusers import AutoencoderKL
 
     levels = c.get("vae_levels", 3)
-    vae = AutoencoderKL(block_out_channels=[32] * (levels - 1) + [64], layers_per_block=c.get("vae_layers", 2),
+    vae = AutoencoderKL(block_out_channels=([32] * (levels - 1) + [64]), layers_per_block=c.get("vae_layers", 2),
                         down_block_types=["DownEncoderBlock2D"] * levels, up_block_types=["UpDecoderBlock2D"] * levels,
                         latent_channels=4)
     pipe = SimpleNamespace(unet=small_unet(family, c), vae=vae, text_encoder=None, text_encoder_2=None)
