@@ -1,0 +1,94 @@
+import { fail } from "../errors.ts"
+import { ClipTokenizer } from "./bpe.ts"
+import { byteAlphabet, MergeTable } from "./merges.ts"
+import type { AddedToken } from "./special.ts"
+import { byteIds, type Vocabulary, wordEnd } from "./vocabulary.ts"
+
+const begin = "<|startoftext|>"
+const end = "<|endoftext|>"
+const file = new URL("../../assets/clip-vocab.bin.gz", import.meta.url)
+
+let loading: Promise<Vocabulary> | undefined
+
+/**
+ * OpenAI CLIP's tokenizer with its 49,408 tokens, for checkpoints that bring none. Read once, from the file
+ * system in Node and by fetch in browsers.
+ *
+ * @param pad `<|endoftext|>` for SD 1.x and SDXL's first encoder, `!` for SD 2.x and SDXL's second.
+ */
+export async function bundledVocabulary(pad: "<|endoftext|>" | "!" = end): Promise<ClipTokenizer> {
+  loading ??= unpack().then(readPairs)
+  const vocabulary = await loading.catch((cause) => {
+    loading = undefined
+    throw cause
+  })
+  const token = (content: string, normalized: boolean): AddedToken => ({
+    content,
+    normalized,
+    lstrip: false,
+    rstrip: false,
+    singleWord: false,
+  })
+  // the switches that the published tokenizer folders of these models carry
+  const added = [token(begin, true), token(end, pad === "!"), ...(pad === "!" ? [token("!", false)] : [])]
+  return ClipTokenizer.fromVocabulary(vocabulary, {
+    bos: begin,
+    eos: end,
+    unk: end,
+    pad,
+    added,
+    maxLength: 77,
+  })
+}
+
+/**
+ * The vocabulary follows from its merges: 256 bytes with the printable ones first, the same ending a word, one
+ * symbol per merge, begin and end. The file holds the left id of every merge and then the right id of every merge, as
+ * 16-bit little-endian numbers.
+ */
+function readPairs(bytes: Uint8Array): Vocabulary {
+  const printable = byteAlphabet.filter((c) => c.charCodeAt(0) < 256)
+  const bytesInOrder = [...printable, ...byteAlphabet.filter((c) => c.charCodeAt(0) >= 256)]
+  const base = [...bytesInOrder, ...bytesInOrder.map((c) => c + wordEnd)]
+  const n = bytes.length / 4
+  const columns = new Uint16Array(bytes.slice().buffer)
+  const [left, right] = [columns.subarray(0, n), columns.subarray(n)]
+  let ids: Map<string, number> | undefined
+  const find = (symbol: string) => (ids ??= symbolIds(base, left, right)).get(symbol)
+  const count = base.length + n + 2
+  const small = new Map(base.map((symbol, id) => [symbol, id]))
+  small.set(begin, count - 2).set(end, count - 1)
+  return {
+    count,
+    highest: count - 1,
+    ...byteIds((symbol) => small.get(symbol)),
+    merges: new MergeTable(left, right, base.length),
+    find: (symbol) => small.get(symbol) ?? find(symbol),
+  }
+}
+
+function symbolIds(base: readonly string[], left: Uint16Array, right: Uint16Array): Map<string, number> {
+  const symbols = [...base]
+  for (let i = 0; i < left.length; i++) symbols.push(symbols[left[i]!]! + symbols[right[i]!]!)
+  return new Map(symbols.map((symbol, id) => [symbol, id]))
+}
+
+async function unpack(): Promise<Uint8Array> {
+  if (file.protocol === "file:") {
+    const [{ readFile }, { gunzipSync }] = await Promise.all([
+      import("node:fs/promises"),
+      import("node:zlib"),
+    ])
+    return gunzipSync(await readFile(file))
+  }
+  const response = await fetch(file)
+  if (!response.ok)
+    fail("TOKENIZER-VOCAB", `the bundled vocabulary was not served: ${response.status} ${file.href}`, {
+      blame: "here",
+    })
+  const bytes = new Uint8Array(await response.arrayBuffer())
+  // some servers unpack .gz files on the way
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))
+  return new Uint8Array(await new Response(stream).arrayBuffer())
+}
