@@ -12,7 +12,6 @@ open_clip_torch package). `draw` runs diffusers in float32 and writes the trace 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import struct
 import time
@@ -22,7 +21,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from model_specs import SD1_SCHEDULER, SD2_SCHEDULER
 from models import random_tensor, write_scheduler
-from tiny_tokenizer import byte_symbols, write_tokenizer_files
+from tiny_tokenizer import write_clip_tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel
 
 CROSS = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
@@ -134,16 +133,6 @@ def write_streamed(path: Path, seed_name: str, state: dict[str, torch.Tensor]) -
         file.write(struct.pack("<Q", len(text)) + text)
         for key, tensor in state.items():
             file.write(random_tensor(seed_name, key, tensor).half().numpy().tobytes())
-
-
-def write_clip_tokenizer(folder: Path, bpe: Path, pad: str) -> None:
-    """vocab.json and merges.txt of the published models, derived from the merges alone."""
-    lines = gzip.decompress(bpe.read_bytes()).decode("utf-8").split("\n")
-    merges = lines[1 : 49152 - 256 - 2 + 1]
-    letters = sorted(byte_symbols().values(), key=lambda symbol: (not symbol.isascii(), ord(symbol)))
-    symbols = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge.split()) for merge in merges)]
-    symbols += ["<|startoftext|>", "<|endoftext|>"]
-    write_tokenizer_files(folder, {symbol: index for index, symbol in enumerate(symbols)}, merges, pad, 77)
 
 
 def make(name: str, out: Path, bpe: Path) -> None:

@@ -154,6 +154,27 @@ SDXL = derive(
     scheduler={"_class_name": "EulerDiscreteScheduler", **BETAS, "steps_offset": 1, "timestep_spacing": "leading", "interpolation_type": "linear", "use_karras_sigmas": False, "prediction_type": "epsilon"},
 )
 
+# What a single file without a config is taken for: SD 1.x has 8 heads, SD 2.x and CLIP heads are 64 wide, 32 norm groups.
+PLAIN_DDIM = {"_class_name": "DDIMScheduler", **BETAS, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+SINGLE_VAE = {"block_out_channels": [32, 32, 64, 64], "norm_num_groups": 32, "layers_per_block": 2}
+SD1_SINGLE = derive(
+    SD1,
+    single_file="sd1",
+    tokenizer={"clip": True},
+    text={"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2, "num_hidden_layers": 3},
+    unet={"block_out_channels": [32, 32, 64, 64], "norm_num_groups": 32, "cross_attention_dim": 128},
+    vae=SINGLE_VAE,
+    scheduler=PLAIN_DDIM,
+)
+SD2_SINGLE = derive(
+    SD1_SINGLE,
+    single_file="sd2",
+    tokenizer={"pad": "!"},
+    text={"hidden_act": "gelu"},
+    unet={"block_out_channels": [64, 64, 128, 128], "attention_head_dim": [1, 1, 2, 2], "use_linear_projection": True, "upcast_attention": True},
+    scheduler={"prediction_type": "v_prediction"},
+)
+
 MODELS: dict[str, dict] = {
     "sd1-tiny": SD1,
     "sd1-odd": ODD,
@@ -209,4 +230,12 @@ MODELS: dict[str, dict] = {
     # widths whose key names say SD 1.x although they are as wide as nothing published
     "sd1-penultimate": derive(SD1, text={"num_hidden_layers": 4, "hidden_act": "gelu"}),
     "sd1-lcm": derive(SD1, unet={"time_cond_proj_dim": 12, "layers_per_block": 1}, scheduler={"_class_name": "LCMScheduler", **BETAS, "original_inference_steps": 50, "steps_offset": 1, "timestep_scaling": 10.0}),
+    "sd1-single": SD1_SINGLE,
+    "sd1-single-three": derive(
+        SD1_SINGLE,
+        unet={"block_out_channels": [32, 64, 64], "down_block_types": [CROSS, CROSS, PLAIN], "up_block_types": [PLAIN_UP, CROSS_UP, CROSS_UP], "layers_per_block": 1, "cross_attention_dim": 64},
+        text={"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 1, "num_hidden_layers": 2},
+    ),
+    "sd1-single-inpaint": derive(SD1_SINGLE, pipeline="StableDiffusionInpaintPipeline", unet={"in_channels": 9, "layers_per_block": 1, "cross_attention_dim": 128}),
+    "sd2-single": SD2_SINGLE,
 }

@@ -28,7 +28,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from model_specs import MODELS
 
 WEIGHT_NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
-LAYOUTS = ("plain", "fp32", "fp16-variant", "sharded", "old-attention", "prefixless", "position-ids", "tokenizer-json")
+LAYOUTS = ("plain", "fp32", "fp16-variant", "sharded", "old-attention", "prefixless", "position-ids", "tokenizer-json", "single-file")
 
 
 def gain(key: str, shape: torch.Size) -> float:
@@ -133,15 +133,15 @@ def write_shards(folder: Path, state: dict[str, torch.Tensor], stem: str, count:
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
-def make_model(name: str, folder: Path, layout: str = "plain", scheduler: dict | None = None, spec: dict | None = None) -> Path:
+def make_model(name: str, folder: Path, layout: str = "plain", scheduler: dict | None = None, spec: dict | None = None, bpe: Path | None = None) -> Path:
     """Writes model `name` into `folder`; a scheduler config given here replaces the model's own."""
     spec = spec or MODELS[name]
     if folder.exists():
         shutil.rmtree(folder)
-    vocab = write_tokenizer(folder / "tokenizer", spec["tokenizer"])
+    vocab = write_tokenizer(folder / "tokenizer", spec["tokenizer"], bpe)
     parts = {"text_encoder": build_text(spec["text"], vocab)}
     if "text_2" in spec:
-        write_tokenizer(folder / "tokenizer_2", spec["tokenizer_2"])
+        write_tokenizer(folder / "tokenizer_2", spec["tokenizer_2"], bpe)
         parts["text_encoder_2"] = build_text(spec["text_2"], vocab)
     parts["unet"] = UNet2DConditionModel(**spec["unet"])
     parts["vae"] = AutoencoderKL(**spec["vae"])
@@ -151,7 +151,18 @@ def make_model(name: str, folder: Path, layout: str = "plain", scheduler: dict |
         only_tokenizer_json(folder / "tokenizer")
     write_scheduler(folder, scheduler or spec["scheduler"])
     write_index(folder, spec, (scheduler or spec["scheduler"])["_class_name"])
+    if layout == "single-file":
+        write_single_file(folder, spec)
     return folder
+
+
+def write_single_file(folder: Path, spec: dict) -> None:
+    """The same weights beside the folder, in LDM keys; a v-prediction net needs the .yaml of the same stem to say so."""
+    from single_file import to_single_file
+
+    to_single_file(str(folder), str(folder.with_suffix(".safetensors")), family=spec["single_file"])
+    if spec["scheduler"].get("prediction_type") == "v_prediction":
+        folder.with_suffix(".yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
 
 
 def build_text(spec: dict, vocab: dict[str, int]) -> torch.nn.Module:
@@ -195,12 +206,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="models to make; all of them when none is named")
     parser.add_argument("--out", type=Path, default=Path("."))
     parser.add_argument("--layout", choices=LAYOUTS, default="plain")
+    parser.add_argument("--bpe", type=Path, help="bpe_simple_vocab_16e6.txt.gz, for the models that become single files")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     if args.list:
         return print("\n".join(MODELS))
-    for name in args.names or MODELS:
-        folder = make_model(name, args.out / name, args.layout)
+    for name in args.names or [name for name in MODELS if args.bpe or not MODELS[name]["tokenizer"].get("clip")]:
+        folder = make_model(name, args.out / name, args.layout, bpe=args.bpe)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         print(f"{folder}  {size / 1024:.0f} KiB")
 

@@ -164,6 +164,20 @@ def picture_inputs(pipe, case: Case) -> dict:
     return {"image": start, "mask_image": mask, "strength": case.strength, "width": case.width, "height": case.height}
 
 
+@contextmanager
+def shaken_unet(pipe, relative: float):
+    """Multiplies every output of the U-Net by 1 + relative * normal: how far do such differences grow?"""
+    forward = pipe.unet.forward
+    generator = torch.Generator().manual_seed(0)
+
+    def call(*args, **kwargs):
+        (out,) = forward(*args, **{**kwargs, "return_dict": False})
+        return (out * (1 + relative * torch.randn(out.shape, generator=generator)),)
+
+    with patch.object(pipe.unet, "forward", call):
+        yield
+
+
 @torch.no_grad()
 def run_case(folder: Path, case: Case, pipe=None) -> dict[str, torch.Tensor]:
     pipe = pipe or load(folder, case)

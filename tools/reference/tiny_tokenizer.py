@@ -7,6 +7,7 @@ symbols, the same with `</w>`, one symbol per merge, then the two special tokens
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -71,8 +72,12 @@ def vocabulary(merge_count: int, specials_first: bool = False, ascii_only: bool 
     return {symbol: index for index, symbol in enumerate(symbols)}, merges
 
 
-def write_tokenizer(folder: Path, spec: dict) -> dict[str, int]:
-    """Writes the four files that published model folders have; returns the vocabulary."""
+def write_tokenizer(folder: Path, spec: dict, bpe: Path | None = None) -> dict[str, int]:
+    """Writes the four files that published model folders have; returns the vocabulary. `bpe` is for "clip" only."""
+    if spec.get("clip"):
+        if bpe is None:
+            raise ValueError("this model has CLIP's own vocabulary: name bpe_simple_vocab_16e6.txt.gz with --bpe")
+        return write_clip_tokenizer(folder, bpe, spec["pad"])
     vocab, merges = vocabulary(spec["merges"], spec.get("specials_first", False), spec.get("ascii_only", False))
     write_tokenizer_files(folder, vocab, [f"{a} {b}" for a, b in merges], spec["pad"], spec["max_length"])
     return vocab
@@ -102,3 +107,15 @@ def write_tokenizer_files(folder: Path, vocab: dict[str, int], merges: list[str]
     specials = {"bos_token": special(start), "eos_token": special(end), "pad_token": pad, "unk_token": special(end)}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps(specials, indent=2) + "\n")
+
+
+def write_clip_tokenizer(folder: Path, bpe: Path, pad: str) -> dict[str, int]:
+    """vocab.json and merges.txt of the published models, derived from OpenAI's merges alone."""
+    lines = gzip.decompress(bpe.read_bytes()).decode("utf-8").split("\n")
+    merges = lines[1 : 49152 - 256 - 2 + 1]
+    letters = sorted(byte_symbols().values(), key=lambda symbol: (not symbol.isascii(), ord(symbol)))
+    symbols = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge.split()) for merge in merges)]
+    symbols += ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {symbol: index for index, symbol in enumerate(symbols)}
+    write_tokenizer_files(folder, vocab, merges, pad, 77)
+    return vocab
