@@ -76,8 +76,8 @@ export const layout = {
       shape: x!.shape.map((d, i) => (i === axis ? size : d)),
       dtype: x!.dtype,
     }),
-    grad: (g, y, _in, { axis, start, step }) => [
-      apply("slice", [g], { axis, start, end: y.shape[axis]!, step }),
+    grad: (g, _y, [x], { axis, start, step }) => [
+      apply("slice", [g], { axis, start, end: start + ((x!.shape[axis] as number) - 1) * step + 1, step }),
     ],
     onnx: (e, [x], { axis, start, step, size }, node) => {
       // dilate: [.., n, ..] -> [.., n, step, ..] zero-padded -> [.., n step, ..], then pad or cut to size

@@ -221,7 +221,18 @@ const unstandardise = (g: Tensor, unit: Tensor, rstd: Tensor, axes: readonly num
 function convWeightGrad(g: Tensor, x: Tensor, w: Tensor, { stride, pads, groups }: ConvAttrs): Tensor {
   const [o, i, kh, kw] = w.shape as [number, number, number, number]
   const [b, , oh, ow] = g.dims("b o h w")
-  if (groups !== 1) misfit("conv2d gradient", [x, w], "groups are not trained here")
+  if (groups > 1)
+    return concat(
+      Array.from({ length: groups }, (_, n) => {
+        const part = (t: Tensor, axis: number, size: number) => t.slice(axis, n * size, (n + 1) * size)
+        return convWeightGrad(part(g, 1, o / groups), part(x, 1, i), part(w, 0, o / groups), {
+          stride,
+          pads,
+          groups: 1,
+        })
+      }),
+      0,
+    )
   const padded = x.pad([0, 0, pads[0]!, pads[1]!], [0, 0, pads[2]!, pads[3]!])
   const cut = (t: Tensor, axis: number, start: number, size: Dim): Tensor => {
     const end = addDim(start, mulDim(stride, addDim(size, -1)), 1)
