@@ -19,7 +19,7 @@ export interface Step {
   /** 0-based step and how many there will be (an estimate for adaptive samplers). */
   readonly index: number
   readonly total: number
-  /** Latents after this step, in the sampler's own scale; after the last step they are the result. */
+  /** Latents after this step, in the sampler's own scale; after the last step they are the result. The caller may overwrite them in place. */
   readonly x: Float32Array
   /** The clean estimate, for previews. */
   readonly x0: Float32Array
@@ -30,6 +30,9 @@ export interface SampleRun {
   /** Start latents, as `Sampling.start` or `Sampling.noised` returned them. */
   readonly x: Float32Array
   readonly noise: DrawNoise
+  /** The picture's seed and its source, for samplers that were asked for Brownian noise. */
+  readonly seed?: number | bigint
+  readonly rng?: "cpu" | "cuda"
 }
 
 /**
