@@ -1,7 +1,7 @@
 import { fail } from "../errors.ts"
 import { inputVariant, predictionName } from "./family.ts"
 import { kindName, kindOf } from "./kinds.ts"
-import { textConfig, unetConfig, vaeConfig } from "./ldm-config.ts"
+import { textConfig, type UnetFacts, unetConfig, vaeConfig } from "./ldm-config.ts"
 import { openClipLayers, renameOpenClip } from "./ldm-text.ts"
 import { renameUnet, type UnetLayout, unetLayout } from "./ldm-unet.ts"
 import { renameVae, vaeLevels } from "./ldm-vae.ts"
@@ -85,30 +85,22 @@ export async function splitCheckpoint(
   const vae = bare ? new Map<string, TensorView>() : under(tensors, VAE)
   const { prediction, from: predictionFrom } = await predictionOf(tensors, unet, family, context)
   const ldm = context.ldm ?? {}
-  const latents = Math.round(
-    nativeSize(family, prediction) / 2 ** Math.max(0, (vaeLevels(vae.keys()) || 4) - 1),
-  )
+  const pixels = nativeSize(family, prediction)
+  const latents = Math.round(pixels / 2 ** ((vaeLevels(vae.keys()) || 4) - 1))
   const pooled = text.parts.get("text_encoder_2")?.config.projection_dim
+  const facts = {
+    family,
+    heads: { count: ldm.heads, width: ldm.headWidth },
+    sampleSize: ldm.imageSize ?? latents,
+  }
   const components = new Map<string, Component>()
-  components.set("unet", {
-    className: "UNet2DConditionModel",
-    config: unetConfig(unet, layout, {
-      family,
-      heads: { count: ldm.heads, width: ldm.headWidth },
-      sampleSize: ldm.imageSize ?? latents,
-      pooled: typeof pooled === "number" ? pooled : undefined,
-    }),
-    weights: renameUnet(
-      withoutLeftovers(unet),
-      layout,
-      family.startsWith("sdxl") ? "add_embedding" : "class_embedding",
-    ),
-    files: filesOf(unet.values()),
-  })
-  if (vae.size > 0)
-    components.set("vae", vaeComponent(vae, family, nativeSize(family, prediction), ldm.scaleFactor))
+  components.set(
+    "unet",
+    unetComponent(unet, layout, { ...facts, pooled: pooled === undefined ? undefined : Number(pooled) }),
+  )
+  if (vae.size > 0) components.set("vae", vaeComponent(vae, family, pixels, ldm.scaleFactor))
   for (const [name, component] of text.parts) components.set(name, component)
-  const used = (key: string) => [UNET, VAE, ...text.prefixes].some((prefix) => key.startsWith(prefix))
+  const used = (key: string) => bare || [UNET, VAE, ...text.prefixes].some((prefix) => key.startsWith(prefix))
   return {
     format: "single-file",
     path: context.path,
@@ -120,10 +112,18 @@ export async function splitCheckpoint(
     scheduler: defaultScheduler(prediction, ldm, tensors.has("ztsnr")),
     index: indexOf(family, components),
     tokenizers: new Map(),
-    ignored: [...tensors]
-      .flatMap(([key, view]) => ((!bare && !used(key)) || isLeftover(key) ? [view] : []))
-      .concat(text.unused),
+    ignored: [...tensors.values()].filter(({ name }) => !used(name) || isLeftover(name)).concat(text.unused),
     metadata: context.metadata ?? new Map(),
+  }
+}
+
+function unetComponent(tensors: Map<string, TensorView>, layout: UnetLayout, facts: UnetFacts): Component {
+  const labels = facts.family.startsWith("sdxl") ? "add_embedding" : "class_embedding"
+  return {
+    className: "UNet2DConditionModel",
+    config: unetConfig(tensors, layout, facts),
+    weights: renameUnet(withoutLeftovers(tensors), layout, labels),
+    files: filesOf(tensors.values()),
   }
 }
 
@@ -151,23 +151,23 @@ function nativeSize(family: Family, prediction: Prediction): number {
   return family === "sd2" && prediction === "v_prediction" ? 768 : 512
 }
 
-/** An AutoencoderKL component from LDM keys without prefix. VAE scale 0.18215, SDXL 0.13025. */
+/** An AutoencoderKL component from LDM or diffusers keys without prefix. VAE scale 0.18215, SDXL 0.13025. */
 export function vaeComponent(
   tensors: ReadonlyMap<string, TensorView>,
   family: Family,
   pixels: number,
   scale?: number,
 ): Component {
-  const kept = new Map(withoutLeftovers(tensors))
+  const weights = renameVae(withoutLeftovers(tensors))
   return {
     className: "AutoencoderKL",
-    config: vaeConfig(kept, {
+    config: vaeConfig(weights, {
       scale: scale ?? (family.startsWith("sdxl") ? 0.13025 : 0.18215),
       family,
       sampleSize: pixels,
     }),
-    weights: renameVae(kept),
-    files: filesOf(kept.values()),
+    weights,
+    files: filesOf(weights.values()),
   }
 }
 

@@ -54,6 +54,15 @@ export async function fileSource(
   }
 }
 
+/** Whether a path leads to a folder. Error: FILE_NOT_FOUND. */
+export async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory()
+  } catch (error) {
+    throw fileError(error, path)
+  }
+}
+
 function refuse(path: string, stats: Parameters<typeof kind>[0]): never {
   const hint = stats.isDirectory() ? `name a file in it` : `name a regular file`
   fail("FILE_NOT_REGULAR", `${path} is ${kind(stats)}, not a file`, { hint, file: path })

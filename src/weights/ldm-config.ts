@@ -1,6 +1,5 @@
 import { fail } from "../errors.ts"
 import type { UnetLayout } from "./ldm-unet.ts"
-import { vaeLevels } from "./ldm-vae.ts"
 import type { Config, Family } from "./model-files.ts"
 import type { TensorView } from "./view.ts"
 
@@ -34,6 +33,8 @@ export interface UnetFacts {
   heads?: { count?: number | undefined; width?: number | undefined }
   /** Latents' side at the native size. */
   sampleSize: number
+  /** Channels out, for networks that have no `out` (ControlNet). */
+  outChannels?: number
   /** Width of the pooled text embedding, where there is one. */
   pooled?: number | undefined
 }
@@ -52,7 +53,7 @@ export function unetConfig(tensors: Tensors, layout: UnetLayout, facts: UnetFact
     act_fn: "silu",
     sample_size: facts.sampleSize,
     in_channels: size(tensors, "input_blocks.0.0.weight", 1, what),
-    out_channels: size(tensors, "out.2.weight", 0, what),
+    out_channels: facts.outChannels ?? size(tensors, "out.2.weight", 0, what),
     block_out_channels: widths,
     down_block_types: types(layout.down, "Down"),
     mid_block_type: ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D", null][
@@ -122,40 +123,40 @@ function embeddings(tensors: Tensors, { family, pooled }: UnetFacts): Config {
   }
 }
 
-/** AutoencoderKL's config from a VAE's LDM keys (without prefix) and shapes. */
+/** AutoencoderKL's config from diffusers' keys and shapes, as ldm-vae.ts names them. */
 export function vaeConfig(
   tensors: Tensors,
   facts: { scale: number; family: Family; sampleSize: number },
 ): Config {
   const what = "the VAE"
-  const levels = vaeLevels(tensors.keys())
-  const side = tensors.has("encoder.conv_in.weight") ? "encoder.down" : "decoder.up"
-  const extra = side === "decoder.up" ? 1 : 0
-  const blocks = (i: number) => {
+  const encoder = tensors.has("encoder.conv_in.weight")
+  const side = encoder ? "encoder.down_blocks" : "decoder.up_blocks"
+  const blocks: number[] = []
+  const count = (at: string, part: string) => {
     let n = 0
-    while (tensors.has(`${side}.${i}.block.${n}.conv1.weight`)) n++
+    while (tensors.has(`${at}.${n}.${part}`)) n++
     return n
   }
-  const widths = Array.from({ length: levels }, (_, i) =>
-    size(tensors, `${side}.${i}.block.0.conv2.weight`, 0, what),
-  )
-  const picture = tensors.get("encoder.conv_in.weight")?.shape[1]
+  const levels = Math.max(1, count(side, "resnets.0.conv1.weight"))
+  for (let i = 0; i < levels; i++) blocks.push(count(`${side}.${i}.resnets`, "conv1.weight"))
+  const widths = blocks.map((_, i) => size(tensors, `${side}.${i}.resnets.0.conv2.weight`, 0, what))
+  const outputs = size(tensors, "decoder.conv_out.weight", 0, what)
   return {
     _class_name: "AutoencoderKL",
     act_fn: "silu",
     sample_size: facts.sampleSize,
-    in_channels: picture ?? size(tensors, "decoder.conv_out.weight", 0, what),
-    out_channels: size(tensors, "decoder.conv_out.weight", 0, what),
-    block_out_channels: widths,
+    in_channels: tensors.get("encoder.conv_in.weight")?.shape[1] ?? outputs,
+    out_channels: outputs,
+    block_out_channels: encoder ? widths : widths.reverse(),
     down_block_types: widths.map(() => "DownEncoderBlock2D"),
     up_block_types: widths.map(() => "UpDecoderBlock2D"),
-    layers_per_block: blocks(0) - extra,
+    layers_per_block: encoder ? blocks[0] : blocks[0]! - 1,
     latent_channels: size(tensors, "decoder.conv_in.weight", 1, what),
     norm_num_groups: 32,
     scaling_factor: facts.scale,
     use_quant_conv: tensors.has("quant_conv.weight"),
     use_post_quant_conv: tensors.has("post_quant_conv.weight"),
-    mid_block_add_attention: tensors.has("decoder.mid.attn_1.q.weight"),
+    mid_block_add_attention: tensors.has("decoder.mid_block.attentions.0.to_q.weight"),
     force_upcast: facts.family.startsWith("sdxl"),
   }
 }
