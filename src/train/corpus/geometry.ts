@@ -137,19 +137,22 @@ function strokeContour(c: Contour, width: number, closed: boolean): Contour[] {
     if (length < 1e-9) continue
     const [u, v] = [(dx / length) * r, (dy / length) * r]
     out.push([x0 + v, y0 - u, x1 + v, y1 - u, x1 - v, y1 + u, x0 - v, y0 + u])
-    if ((!closed && i === 0) || sharp(c, i, n)) out.push(round(x0, y0, r, r, 4))
+    if (closed || i > 0) out.push(join(c, (i + n - 1) % n, i, u, v, r))
   }
-  if (!closed) out.push(round(c[2 * n - 2]!, c[2 * n - 1]!, r, r, 4))
+  if (!closed) out.push(round(c[0]!, c[1]!, r, r, 4), round(c[2 * n - 2]!, c[2 * n - 1]!, r, r, 4))
   return out
 }
 
-/** Whether the contour turns by more than 9 degrees at vertex i, where bars alone would leave a gap. */
-function sharp(c: Contour, i: number, n: number): boolean {
-  const [h, j] = [(i + n - 1) % n, (i + 1) % n]
-  const [ax, ay] = [c[2 * i]! - c[2 * h]!, c[2 * i + 1]! - c[2 * h + 1]!]
-  const [bx, by] = [c[2 * j]! - c[2 * i]!, c[2 * j + 1]! - c[2 * i + 1]!]
-  const dot = ax * bx + ay * by
-  return dot <= 0 || dot * dot < 0.9755 * (ax * ax + ay * ay) * (bx * bx + by * by)
+/** What closes the gap between the bars that meet at vertex i: a wedge where they bend a little, else a disc. */
+function join(c: Contour, before: number, i: number, u: number, v: number, r: number): Contour {
+  const [x, y] = [c[2 * i]!, c[2 * i + 1]!]
+  const [dx, dy] = [x - c[2 * before]!, y - c[2 * before + 1]!]
+  const length = Math.sqrt(dx * dx + dy * dy)
+  if (length < 1e-9) return []
+  const [p, q] = [(dx / length) * r, (dy / length) * r]
+  if (p * u + q * v < 0.9 * r * r) return round(x, y, r, r, 4)
+  const wedge = p * v - q * u < 0 ? [x, y, x - q, y + p, x - v, y + u] : [x, y, x + q, y - p, x + v, y - u]
+  return positive(wedge)
 }
 
 /** The smallest box around paths. */

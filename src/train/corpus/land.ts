@@ -31,11 +31,10 @@ export function layer({ canvas, look }: Ground, path: Path, colour: Rgb, depth: 
   if (style === "outline") canvas.fill(stroke(path, OUTLINE - 1), { colour: mix(contour(near), look.haze, depth * 0.35) })
   if (style === "neon") {
     const light = mix(RIDGE_LIGHT[place], near, depth * 0.45)
-    canvas.fill(stroke(path, 26), { colour: light, alpha: 0.07 })
-    canvas.fill(stroke(path, 16), { colour: light, alpha: 0.13 })
-    canvas.fill(stroke(path, 8), { colour: light })
+    canvas.fill(stroke(path, 20), { colour: light, alpha: 0.14 })
+    if (depth < 0.6) canvas.fill(stroke(path, 8), { colour: light })
   }
-  const lit = style === "lino" ? near : style === "neon" ? mix(near, RIDGE_LIGHT[place], 0.24) : lighten(near, 0.1)
+  const lit = style === "lino" ? near : style === "neon" ? mix(near, RIDGE_LIGHT[place], 0.28) : lighten(near, 0.1)
   const dark = style === "lino" ? near : shade(near, 0.08)
   canvas.fill(path, { colour: lit, to: dark, top, bottom: style === "neon" ? top + 40 : top + 70 })
   if (weather === "fog") canvas.fill(path, { colour: look.haze, alpha: 0, alphaTo: 0.75 - 0.6 * (1 - depth), top, bottom: top + 46 })
@@ -88,8 +87,8 @@ function peak(g: Ground, x: number, y: number, half: number, colour: Rgb, depth:
 export function desert(g: Ground): void {
   if (g.random.chance(0.55) || g.look.spec.style === "lino") {
     const x = g.random.pick([44, 206]) + g.random.range(-14, 14)
-    layer(g, mesa(x, 116, 34), [214, 132, 96], 0.75, 116)
-    layer(g, mesa(x + (x < 128 ? 46 : -46), 132, 20), [214, 132, 96], 0.75, 132)
+    layer(g, mesa(x, 116, 34), [214, 132, 96], 0.8, 116)
+    layer(g, mesa(x + (x < 128 ? 46 : -46), 132, 20), [214, 132, 96], 0.8, 132)
   }
   dune(g, 156, 18, [244, 202, 144], 0.8)
   dune(g, 176, 14, [238, 184, 120], 0.4)
@@ -124,12 +123,12 @@ export function forest(g: Ground): void {
 
 /** A closed edge of woods: firs as spikes, leafy trees as bumps. */
 function treeline(random: Random, height: number, spiky: boolean): Path {
-  const parts: Path[] = [rectangle(-20, height + 34, 300, 60)]
+  const parts: Path[] = [rectangle(-20, height + (spiky ? 36 : 22), 300, 70)]
   for (let x = -16; x < 280; x += spiky ? 25 : 29) {
     const top = height + random.range(-9, 9)
     const w = random.range(17, 20)
     if (spiky) {
-      parts.push(polygon([x, top], [x + w * 0.72, top + 30], [x - w * 0.72, top + 30]))
+      parts.push(polygon([x, top], [x + w * 0.56, top + 28], [x - w * 0.56, top + 28]))
       parts.push(polygon([x, top + 18], [x + w, top + 56], [x - w, top + 56]))
     } else parts.push(ellipse(x, top + 22, w * 1.1, 24))
   }
@@ -151,7 +150,7 @@ function skyline(g: Ground, height: number, colour: Rgb, depth: number, windows:
   for (let x = -14 - random.range(0, 20); x < 262; ) {
     const w = random.range(30, 44)
     const top = height + random.range(-20, 22)
-    parts.push(rectangle(x, top, w - 2, 204 - top))
+    parts.push(rectangle(x, top, w + 0.5, 204 - top))
     if (random.chance(0.3)) parts.push(rectangle(x + w / 2 - 7, top - 12, 12, 14))
     for (let wy = top + 9; windows && wy < 186; wy += 14)
       for (let k = 0; k < 3; k++)

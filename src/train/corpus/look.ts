@@ -77,7 +77,7 @@ const FOG: Record<Time, Rgb> = {
   day: [222, 228, 230],
   dawn: [246, 214, 200],
   sunset: [236, 170, 130],
-  night: [92, 104, 138],
+  night: [104, 118, 152],
 }
 
 /** How one scene turns plain daylight colours into its own. */
@@ -144,7 +144,7 @@ function paintedLook(spec: SceneSpec, light: 1 | -1, choice: readonly [Rgb, Rgb,
     sky: sky.map(soft) as unknown as [Rgb, Rgb, Rgb],
     lit: time === "night" || time === "sunset",
     haze: soft(haze),
-    land: (c, depth) => soft(mix(tint(c, pastel && time === "night" ? 0.75 : 1), haze, weather === "fog" ? 0.2 + 0.6 * depth : 0.42 * depth)),
+    land: (c, depth) => soft(mix(tint(c, (pastel && time === "night" ? 0.75 : 1) * (spec.place === "snow" ? 0.62 : 1)), haze, weather === "fog" ? 0.2 + 0.6 * depth : (spec.place === "snow" ? 0.25 : 0.42) * depth)),
     thing: (c, lamp) => soft(lamp ? c : mix(tint(c, 0.36), haze, weather === "fog" ? 0.2 : 0)),
     pigment: (c) => PIGMENTS[c],
   }
@@ -160,10 +160,17 @@ function linoLook(spec: SceneSpec, light: 1 | -1): Look {
     sky: [back, back, back],
     lit: true,
     haze: TONE,
-    land: (c, depth) => linoLand(spec, luma(c) > 238, depth),
-    thing: (c) => (Object.values(PIGMENTS).includes(c) ? c : luma(c) > 150 ? PAPER : INK),
+    land: (c, depth) => linoLand(spec, luma(c) > 210, depth),
+    thing: (c) => linoThing(c, spec),
     pigment: (c) => PIGMENTS[c],
   }
+}
+
+/** The subject's own block prints its colour; everything else is paper or ink. */
+function linoThing(c: Rgb, { subject, second }: SceneSpec): Rgb {
+  const near = (p: Rgb) => Math.abs(p[0] - c[0]) + Math.abs(p[1] - c[1]) + Math.abs(p[2] - c[2]) < 60
+  const blocks = [PIGMENTS[subject.colour], PIGMENTS[(second ?? subject).colour]]
+  return blocks.find(near) ?? (luma(c) > 150 ? PAPER : INK)
 }
 
 /** Far, middle and near land: hills run down to ink, a desert to tone, snow to paper. */
@@ -184,9 +191,15 @@ function neonLook(spec: SceneSpec, light: 1 | -1): Look {
     lit: true,
     haze: NEON_SKY[2],
     land: (c, depth) => mix(mix([24, 14, 54], c, 0.1), [86, 30, 120], depth * 0.45),
-    thing: (c, lamp) => (lamp || Object.values(NEON).includes(c) ? c : luma(c) > 150 ? mix(c, [196, 170, 255], 0.4) : mix(c, [44, 18, 92], 0.62)),
+    thing: (c, lamp) => (lamp ? c : neonThing(c)),
     pigment: (c) => NEON[c],
   }
+}
+
+/** Pure colours keep shining, pale parts turn lilac, the rest sinks into violet. */
+function neonThing(c: Rgb): Rgb {
+  if (Math.max(...c) - Math.min(...c) > 100) return c
+  return luma(c) > 150 ? mix(c, [196, 170, 255], 0.4) : mix(c, [44, 18, 92], 0.62)
 }
 
 /** Ridge lights of the neon world, one colour a place. */

@@ -1,5 +1,5 @@
 import { bounds, type Box, type Path, stroke, transform } from "./geometry.ts"
-import { contour, INK, type Look, luma, PAPER, PIGMENTS } from "./look.ts"
+import { contour, INK, type Look, PAPER } from "./look.ts"
 import { Canvas, type Rgb } from "./raster.ts"
 
 /** One filled path of a subject. Colours are daylight's; the look of the scene changes them when it is painted. */
@@ -43,11 +43,11 @@ export function paintParts(canvas: Canvas, parts: readonly Part[], look: Look): 
   }
 }
 
-/** A linocut's cleared rim: paper around the form, ink around a paper form. */
+/** A linocut's key block: an ink contour around the form, and a rim of paper cleared around that. */
 function carveAround(canvas: Canvas, parts: readonly Part[]): void {
   const body = parts.filter((p) => p.body)
-  const pale = luma(body[0]?.colour ?? PAPER) > luma(PIGMENTS.yellow)
-  for (const part of body) canvas.fill(stroke(part.path, 8), { colour: pale ? INK : PAPER })
+  for (const part of body) canvas.fill(stroke(part.path, 15), { colour: PAPER })
+  for (const part of body) canvas.fill(stroke(part.path, 8), { colour: INK })
 }
 
 const GLOW_SHRINK = 4

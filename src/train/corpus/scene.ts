@@ -62,11 +62,11 @@ function layOut(spec: SceneSpec, random: Random): Placement[] {
   const { second, subject, position, count } = spec
   if (second !== null) {
     const other = position === "left" ? "right" : "left"
-    return [place(spec, subject, CENTRES[position], 112, random), place(spec, second, CENTRES[other], 112, random)]
+    return [place(spec, subject, CENTRES[position], 104, random), place(spec, second, CENTRES[other], 104, random)]
   }
   if (count === 1) return [place(spec, subject, CENTRES[position], 148, random)]
   const centres = count === 2 ? [68, 188] : [45, 128, 211]
-  return centres.map((x) => place(spec, subject, x, count === 2 ? 112 : 78, random))
+  return centres.map((x) => place(spec, subject, x, count === 2 ? 104 : 70, random))
 }
 
 function place(spec: SceneSpec, thing: Thing, centre: number, room: number, random: Random): Placement {
@@ -79,7 +79,7 @@ function place(spec: SceneSpec, thing: Thing, centre: number, room: number, rand
 }
 
 function baseline(spec: SceneSpec, stands: string, unit: number): number {
-  if (stands === "air") return 98 + unit * 0.42
+  if (stands === "air") return 106 + unit * 0.42
   if (stands === "water") return spec.place === "sea" ? 190 : 228
   return 222
 }

@@ -34,9 +34,9 @@ export function paintSky(canvas: Canvas, look: Look, x: number, random: Random):
   const bright = weather === "clear" || weather === "cloudy"
   if (time === "night") {
     if (weather === "clear" || style === "neon") paintStars(canvas, look, x, random)
-    if (bright || weather === "snowfall") paintMoon(canvas, look, x, random.range(34, 48))
+    if (bright || weather === "fog") paintMoon(canvas, look, x, random.range(34, 48))
   } else if (bright || (weather === "fog" && time === "dawn")) paintSun(canvas, look, x, random)
-  paintClouds(canvas, look, random)
+  paintClouds(canvas, look, x, random)
 }
 
 /** A linocut's evening: bars of tone that thicken towards the horizon. */
@@ -64,7 +64,6 @@ function paintSun(canvas: Canvas, look: Look, x: number, random: Random): void {
 }
 
 function paintRay(canvas: Canvas, x: number, y: number, r: number, i: number): void {
-  // the twelve directions of a clock from a 5-12-13 and a 4-3-5 triangle would be uneven: turn one wedge instead
   const [u, v] = CLOCK[i]!
   const tip = (d: number, w: number) => [x + u * d - v * w, y + v * d + u * w] as const
   canvas.fill(polygon(tip(r + 5, -3), tip(r + 15, -1.6), tip(r + 15, 1.6), tip(r + 5, 3)), { colour: INK })
@@ -78,13 +77,13 @@ const CLOCK: readonly (readonly [number, number])[] = [
 function paintMoon(canvas: Canvas, look: Look, x: number, y: number): void {
   const { style, weather } = look.spec
   const pale: Rgb = style === "lino" ? PAPER : style === "neon" ? [255, 236, 250] : [252, 244, 214]
-  const colour = weather === "clear" ? pale : mix(pale, look.sky[0], 0.3)
+  const colour = weather === "clear" ? pale : mix(pale, look.sky[0], weather === "fog" ? 0.62 : 0.3)
   if (style !== "lino") canvas.glow(x, y, 62, lighten(look.sky[2], 0.35), 0.42)
   const disc = ellipse(x, y, 19)
-  if (style === "outline") canvas.fill(ellipse(x, y, 19 + OUTLINE / 2), { colour: contour(look.sky[1]) })
+  if (style === "outline" && weather !== "fog") canvas.fill(ellipse(x, y, 19 + OUTLINE / 2), { colour: contour(look.sky[1]) })
   canvas.fill(disc, { colour })
   const mask = canvas.mask(disc)
-  if (style === "lino" || !mask) return
+  if (style === "lino" || weather === "fog" || !mask) return
   for (const [dx, dy, r] of [[-7, -4, 4.5], [5, 6, 5.5], [6, -8, 3]] as const)
     canvas.fill(ellipse(x + dx, y + dy, r), { colour: mix(colour, look.sky[1], 0.16) }, mask)
 }
@@ -97,7 +96,7 @@ function paintStars(canvas: Canvas, look: Look, moon: number, random: Random): v
       const x = column * 51 + random.range(10, 42)
       const y = row * 38 + random.range(10, 32)
       const r = random.range(2, 2.7)
-      if (random.chance(0.25) || (x - moon) ** 2 + (y - 41) ** 2 < 42 ** 2) continue
+      if (random.chance(0.25) || (x - moon) * (x - moon) + (y - 41) * (y - 41) < 42 * 42) continue
       canvas.fill(random.chance(0.28) ? sparkle(x, y, r * 2.4) : ellipse(x, y, r), { colour, alpha: 0.95 })
     }
 }
@@ -115,7 +114,7 @@ export const cloud = (x: number, y: number, w: number) =>
     ellipse(x + w * 0.22, y - w * 0.34, w * 0.46, w * 0.44),
   )
 
-function paintClouds(canvas: Canvas, look: Look, random: Random): void {
+function paintClouds(canvas: Canvas, look: Look, light: number, random: Random): void {
   const { time, weather, style } = look.spec
   const heavy = weather === "cloudy" || weather === "rain" || weather === "snowfall"
   const wisps = weather === "clear" && time !== "night" && style !== "neon" && random.chance(0.62) ? 1 + random.integer(2) : 0
@@ -126,6 +125,7 @@ function paintClouds(canvas: Canvas, look: Look, random: Random): void {
   for (let i = 0; i < count; i++) {
     const x = heavy ? i * 58 + random.range(0, 24) : (start + i * 118 + random.range(0, 40)) % 256
     const y = heavy ? 26 + (i % 2) * 26 + random.range(-6, 6) : random.range(36, 76)
+    if (!heavy && (x - light) * (x - light) < 52 * 52) continue
     const shape = cloud(x, y, heavy ? random.range(34, 46) : random.range(20, 30))
     if (style === "outline") canvas.fill(stroke(shape, OUTLINE - 2), { colour: mix(contour(colour), look.sky[0], 0.35) })
     canvas.fill(shape, { colour, to: style === "lino" ? colour : mix(colour, look.sky[1], 0.22), top: y - 18, bottom: y + 12 })

@@ -90,15 +90,16 @@ const heldPair = (a: Thing, b: Thing) => hashText(`pair ${[a.kind, b.kind].sort(
 
 /**
  * Whether the world can show this clearly: neon is night and has no black; black needs light; a sailboat needs
- * water; nothing white stands in fog or snow; no snow falls in the desert; a linocut knows day, sunset and night.
+ * water; nothing white stands in fog or snow; no rain or snow falls in the desert, no rain in the snow; a linocut knows day, sunset and night.
  */
 export function isPossible(spec: SceneSpec): boolean {
   const { style, place, time, weather } = spec
   if (style === "neon" && (time !== "night" || weather === "fog" || weather === "cloudy")) return false
   if (style === "lino" && (time === "dawn" || weather === "fog" || weather === "cloudy")) return false
   if (place === "desert" && (weather === "rain" || weather === "snowfall")) return false
+  if (place === "snow" && weather === "rain") return false
   if (!((WEATHER_WEIGHTS[time][weather] ?? 0) > 0)) return false
-  if (spec.second && (spec.count > 1 || spec.position === "centre" || spec.second.kind === spec.subject.kind)) return false
+  if (spec.second && (spec.count > 1 || spec.size === "large" || spec.position === "centre" || spec.second.kind === spec.subject.kind)) return false
   if (spec.count > 1 && (spec.position !== "centre" || spec.size === "large")) return false
   if (spec.count === 3 && spec.size !== "small") return false
   return [spec.subject, spec.second].every((thing) => thing === null || isVisible(thing, spec))

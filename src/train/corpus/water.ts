@@ -1,6 +1,6 @@
 import { ellipse, polygon, rectangle, roundRectangle, smooth, union } from "./geometry.ts"
 import { type Ground, layer, under, wave } from "./land.ts"
-import { INK, type Look, lighten, mix, PAPER, RIDGE_LIGHT, shade } from "./look.ts"
+import { type Look, lighten, mix, PAPER, RIDGE_LIGHT, shade } from "./look.ts"
 import type { Rgb } from "./raster.ts"
 
 const BLUE: Rgb = [64, 150, 200]
@@ -27,7 +27,7 @@ export function glints(g: Ground, top: number, bottom: number, lightX: number): 
   const { style, time } = look.spec
   const low = time === "sunset" || time === "dawn" || (time === "night" && style !== "lino")
   const colour: Rgb =
-    style === "lino" ? (time === "night" ? PAPER : INK) : style === "neon" ? RIDGE_LIGHT.sea : lighten(low ? look.sky[2] : waterColour(look), 0.5)
+    style === "lino" ? PAPER : style === "neon" ? RIDGE_LIGHT.sea : lighten(low ? look.sky[2] : waterColour(look), 0.5)
   for (let y = top; y < bottom; y += 11) {
     const spread = low ? 10 + (y - top) * 0.3 : 108
     for (let k = 0; k < (low ? 1 : 2); k++) {

@@ -1,4 +1,4 @@
-import { type Path, rectangle } from "../geometry.ts"
+import { type Path, rectangle, transform } from "../geometry.ts"
 import { lighten, luma, shade } from "../look.ts"
 import type { Part } from "../parts.ts"
 import type { Random } from "../random.ts"
@@ -40,6 +40,10 @@ export const shadow = (path: Path, clip: Path, colour: Rgb, amount = 0.2): Part 
   colour: shade(colour, amount),
   modelling: true,
 })
+
+/** The parts moved sideways, to stand over x = 0. */
+export const shifted = (dx: number, parts: Part[]): Part[] =>
+  parts.map((p) => ({ ...p, path: transform(p.path, 1, dx, 1, 0), ...(p.clip ? { clip: transform(p.clip, 1, dx, 1, 0) } : {}) }))
 
 /** A lighter area of a form of the given colour. */
 export const highlight = (path: Path, clip: Path, colour: Rgb, amount = 0.3): Part => ({

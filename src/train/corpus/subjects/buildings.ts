@@ -44,7 +44,7 @@ export const lighthouse: Draw = ({ main, light }) => {
 }
 
 /** A tapering mill with a cap and four sails. */
-export const windmill: Draw = ({ main, light, lit, random }) => {
+export const windmill: Draw = ({ main, light, random }) => {
   const tower = polygon([-0.25, 0], [0.25, 0], [0.15, 0.6], [-0.15, 0.6])
   const turn = random.range(0.05, 0.2)
   const hub = [0, 0.66] as const
@@ -56,7 +56,6 @@ export const windmill: Draw = ({ main, light, lit, random }) => {
   ])
   return [
     ...shaded(tower, main, light, 0.03, 0.18),
-    pane(roundRectangle(-0.055, 0.33, 0.11, 0.12, 0.05), lit),
     detail(union(rectangle(-0.075, 0, 0.15, 0.17), segment(0, 0.17, 0.075, 0.06, 0, 0.5)), DARK),
     solid(union(segment(0, 0.6, 0.19, 0.2, 0, 0.5), roundRectangle(-0.19, 0.575, 0.38, 0.04, 0.02)), roofFor(main)),
     ...sails,
@@ -74,7 +73,7 @@ export const castle: Draw = ({ main, light, lit }) => {
     ...shaded(polygon([s * 0.42 - 0.2, 0.6], [s * 0.42 + 0.2, 0.6], [s * 0.42, 0.96]), roof, light, s * 0.42 * -light, 0.2),
   ]
   return [
-    solid(wall, shade(main, 0.1)),
+    solid(wall, shade(main, 0.08)),
     detail(union(rectangle(-0.12, 0, 0.24, 0.19), segment(0, 0.19, 0.12, 0.12, 0, 0.5)), DARK),
     detail(union(...[-0.05, 0.02].map((x) => rectangle(x, 0, 0.03, 0.28))), WOOD),
     ...tower(-1),

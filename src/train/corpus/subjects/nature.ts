@@ -1,7 +1,7 @@
 import { ellipse, line, polygon, rectangle, rotate, roundRectangle, smooth, union } from "../geometry.ts"
 import { lighten, luma, mix, shade } from "../look.ts"
 import type { Rgb } from "../raster.ts"
-import { CREAM, DARK, type Draw, detail, highlight, shaded, shadow, solid, stripeFor, WOOD, within } from "./brush.ts"
+import { CREAM, DARK, type Draw, detail, highlight, shaded, shadow, shifted, solid, stripeFor, WOOD, within } from "./brush.ts"
 
 const LEAF: Rgb = [72, 150, 84]
 
@@ -96,7 +96,7 @@ export const cat: Draw = ({ main, light }) => {
     polygon([-0.29, 0.68], [-0.06, 0.84], [-0.27, 1.02]),
     polygon([0.29, 0.68], [0.06, 0.84], [0.27, 1.02]),
   )
-  return [
+  return shifted(-0.1, [
     solid(line(0.13, [0.22, 0.07], [0.4, 0.09], [0.49, 0.2], [0.48, 0.34]), shade(main, 0.16)),
     solid(trunk, main),
     shadow(ellipse(light * -0.34, 0.2, 0.2, 0.4), trunk, main, 0.18),
@@ -107,7 +107,7 @@ export const cat: Draw = ({ main, light }) => {
     detail(union(ellipse(-0.12, 0.67, 0.042, 0.055), ellipse(0.12, 0.67, 0.042, 0.055)), eye),
     detail(ellipse(0, 0.575, 0.09, 0.055), soft),
     detail(polygon([-0.04, 0.61], [0.04, 0.61], [0, 0.565]), dark ? [244, 164, 168] : DARK),
-  ]
+  ])
 }
 
 /** A plump bird in profile, facing right. */
