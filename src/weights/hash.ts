@@ -34,7 +34,8 @@ export async function hashFile(path: string, options: HashOptions = {}): Promise
     whole.update(bytes)
     if (dataStart !== undefined && done + bytes.length > dataStart)
       data.update(bytes.subarray(Math.max(0, dataStart - done)))
-    options.progress?.((done += bytes.length), total)
+    done += bytes.length
+    options.progress?.(done, total)
   })
   const sha256 = whole.digest("hex")
   const v3 = dataStart === undefined ? {} : { autov3: data.digest("hex").slice(0, 12) }
