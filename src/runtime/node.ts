@@ -28,7 +28,7 @@ function options(spec: SessionSpec): InferenceSession.SessionOptions {
   return {
     executionProviders: [providers[spec.device]],
     graphOptimizationLevel: "all",
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
     ...(spec.threads ? { intraOpNumThreads: spec.threads } : {}),
     ...(given.length > 0 ? { externalData: given } : {}),
     extra: {

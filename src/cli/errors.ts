@@ -1,0 +1,37 @@
+import { CommanderError } from "commander"
+import { AquatintError } from "../index.ts"
+
+/** Any thrown value as an error of ours: usage errors of the argument parser, aborted runs, and the unforeseen. */
+export function asError(thrown: unknown): AquatintError {
+  if (thrown instanceof AquatintError) return thrown
+  if (thrown instanceof CommanderError) {
+    return new AquatintError("USAGE", thrown.message.replace(/^error: /, ""), {
+      hint: "aquatint --help lists commands, aquatint COMMAND --help options",
+    })
+  }
+  const code = (thrown as NodeJS.ErrnoException)?.code
+  return new AquatintError(
+    typeof code === "string" && /^[A-Z0-9_-]+$/.test(code) ? code : "INTERNAL",
+    thrown instanceof Error ? thrown.message : String(thrown),
+    {
+      blame: "here",
+      cause: thrown,
+      hint: "this should not happen; please report it with the command",
+    },
+  )
+}
+
+/** Prints an error as the contract says and returns the exit code. */
+export function report(thrown: unknown, json: boolean): number {
+  const error = asError(thrown)
+  if (json) process.stdout.write(`${JSON.stringify({ error: error.toJSON() })}\n`)
+  process.stderr.write(
+    `error[${error.code}]: ${clean(error.message)}\n${error.hint ? `  hint: ${clean(error.hint)}\n` : ""}`,
+  )
+  return error.exitCode
+}
+
+/** Text from files and prompts without terminal control characters. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is removed
+export const clean = (text: string): string =>
+  text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "")

@@ -1,0 +1,281 @@
+import { createHash } from "node:crypto"
+import { mkdir, readFile, stat } from "node:fs/promises"
+import { dirname, join, resolve } from "node:path"
+import { type Command, InvalidArgumentError, Option } from "commander"
+import {
+  AquatintError,
+  decodeImage,
+  formatOf,
+  type GeneratedImage,
+  type GenerateRequest,
+  type GenerateResult,
+  type Picture,
+  StableDiffusion,
+  samplerIds,
+  scheduleIds,
+  writeAtomic,
+  writeSafetensors,
+} from "../index.ts"
+import { Progress } from "./progress.ts"
+
+interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
+  model: string
+  init?: string
+  mask?: string
+  device: "auto"
+  dtype: string
+  vae?: string
+  lora?: string[]
+  out?: string
+  json?: boolean
+  trace?: string
+  quality?: number
+}
+
+const number = (text: string): number => {
+  const value = Number(text)
+  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError(`${text} is not a number`)
+  return value
+}
+
+/** Adds `generate`: text to image, and with a start picture image to image and inpainting. */
+export function addGenerate(top: Command): void {
+  top
+    .command("generate")
+    .description("draw pictures from a prompt")
+    .argument("<prompt>", "what to draw")
+    .option("-m, --model <name>", "built-in name, .safetensors file or diffusers folder", "embedded")
+    .option("-n, --negative <text>", "negative prompt (default: empty)")
+    .option("--steps <n>", "denoising steps (default: 20)", number)
+    .option("--cfg <scale>", "guidance scale, 1 for none (default: 7.5)", number)
+    .option("--sampler <id>", `one of ${samplerIds.join(" ")} (default: the model's scheduler config)`)
+    .option("--schedule <id>", `one of ${scheduleIds.join(" ")} (default: normal)`)
+    .option("--eta <share>", "fresh noise of DDIM and TCD, 0..1 (default: 0)", number)
+    .option("--clip-skip <n>", "1 is the text encoder's last layer (default: the model's)", number)
+    .option("--seed <n>", "32-bit integer (default: random, reported)", number)
+    .option("-W, --width <pixels>", "multiple of 8 (default: the model's native size)", number)
+    .option("-H, --height <pixels>", "multiple of 8 (default: the model's native size)", number)
+    .option("--count <n>", "number of pictures; picture i uses seed + i (default: 1)", number)
+    .addOption(new Option("--rng <kind>", "noise as torch draws it").choices(["cpu", "cuda"]).default("cpu"))
+    .option("--init <picture>", "start picture (default: none)")
+    .option("--strength <share>", "how much of the start picture is redrawn, 0..1 (default: 0.75)", number)
+    .option("--mask <picture>", "white is repainted (default: none)")
+    .option("--image-cfg <scale>", "second guidance of instruct models (default: 1.5)", number)
+    .option("--guidance-rescale <share>", "rescale of guided predictions, 0..1 (default: 0)", number)
+    .addOption(
+      new Option("--prompt-syntax <name>", "how weights in the prompt are written")
+        .choices(["a1111", "comfy", "plain"])
+        .default("a1111"),
+    )
+    .addOption(
+      new Option("--device <name>", "where to run")
+        .choices(["auto", "cpu", "webgpu", "cuda", "dml", "coreml"])
+        .default("auto"),
+    )
+    .addOption(new Option("--dtype <type>", "how to compute").choices(["auto", "fp32"]).default("auto"))
+    .option(
+      "-o, --out <path>",
+      "file, folder or - for stdout; .png, .jpg or .webp (default: a new file here)",
+    )
+    .option("--quality <n>", "of JPEG and WebP, 1..100 (default: 90)", number)
+    .option("--json", "print one JSON object and nothing else (default: off)")
+    .option("--trace <file>", "write the tensors of the run as .safetensors (default: none)")
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .allowExcessArguments(false)
+    .action(run)
+}
+
+async function run(prompt: string, options: Options): Promise<void> {
+  const target = await checkTarget(options)
+  const ask = await request(prompt, options)
+  const cancel = new AbortController()
+  const sd = await StableDiffusion.load(options.model, { device: options.device, frugal: true })
+  process.once("SIGINT", () => {
+    cancel.abort()
+    // the engine's process dies at once; nothing of a picture is written before it is whole
+    void sd.release()
+    process.stderr.write("\n")
+    process.exit(130)
+  })
+  const progress = options.json || !process.stderr.isTTY ? null : new Progress(process.stderr)
+  try {
+    const generation = sd.generate(ask, { signal: cancel.signal, trace: options.trace !== undefined })
+    for await (const step of generation) progress?.show(step)
+    progress?.done()
+    const result = await generation
+    const paths = await save(result.images, target, prompt, options)
+    if (options.trace) await writeTrace(options.trace, result)
+    await tell(sd, result, paths, options)
+  } finally {
+    progress?.done()
+    await sd.release()
+  }
+}
+
+interface Target {
+  kind: "stdout" | "file" | "folder"
+  path: string
+}
+
+/** Finds out where pictures go before anything is computed. @throws OUTPUT_* */
+async function checkTarget(options: Options): Promise<Target> {
+  if (options.trace !== undefined) {
+    if (!options.trace.endsWith(".safetensors"))
+      throw new AquatintError("OUTPUT_FORMAT", `${options.trace} does not end in .safetensors`, {
+        hint: "traces are safetensors files",
+      })
+    await folderOf(dirname(resolve(options.trace)))
+  }
+  const out = options.out
+  if (out === "-") {
+    if ((options.count ?? 1) > 1 || options.json)
+      throw new AquatintError("OUTPUT_STDOUT", `stdout holds one picture${options.json ? ", or JSON" : ""}`, {
+        hint: "name a folder with --out",
+      })
+    return { kind: "stdout", path: "-" }
+  }
+  if (out === undefined) return { kind: "folder", path: process.cwd() }
+  const path = resolve(out)
+  const found = await stat(path).catch(() => null)
+  if (found?.isDirectory()) return { kind: "folder", path }
+  if ((options.count ?? 1) > 1 || /[\\/]$/.test(out)) {
+    if (found)
+      throw new AquatintError("OUTPUT_FOLDER", `${out} is a file`, {
+        hint: "with --count above 1, --out is a folder",
+      })
+    await folderOf(path)
+    return { kind: "folder", path }
+  }
+  formatOf(path)
+  await folderOf(dirname(path))
+  return { kind: "file", path }
+}
+
+async function folderOf(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true })
+  } catch (cause) {
+    throw new AquatintError("OUTPUT_FOLDER", `the folder ${path} cannot be made`, {
+      cause,
+      hint: "choose a folder that you may write to",
+    })
+  }
+}
+
+async function picture(path: string): Promise<Picture> {
+  let bytes: Uint8Array
+  try {
+    bytes = await readFile(path)
+  } catch (cause) {
+    throw new AquatintError("INPUT_FILE", `${path} cannot be read`, {
+      cause,
+      file: path,
+      hint: "name a PNG, JPEG or WebP file",
+    })
+  }
+  return decodeImage(bytes, {}, path)
+}
+
+async function request(prompt: string, options: Options): Promise<GenerateRequest> {
+  const {
+    model: _m,
+    device: _d,
+    dtype: _t,
+    vae: _v,
+    lora: _l,
+    out: _o,
+    json: _j,
+    trace: _tr,
+    quality: _q,
+    init,
+    mask,
+    ...rest
+  } = options
+  if (mask !== undefined && init === undefined)
+    throw new AquatintError("REQUEST_MASK", "a mask without a start picture", {
+      hint: "name the picture to repaint with --init",
+    })
+  return {
+    prompt,
+    ...rest,
+    ...(init === undefined ? {} : { init: await picture(init) }),
+    ...(mask === undefined ? {} : { mask: await picture(mask) }),
+  }
+}
+
+const slug = (prompt: string): string =>
+  prompt
+    .toLowerCase()
+    .normalize("NFKD")
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-+|-+$/g, "")
+    .slice(0, 40) || "picture"
+
+/** A name in the folder that nothing has yet. */
+async function freeName(folder: string, stem: string): Promise<string> {
+  for (let n = 0; ; n++) {
+    const path = join(folder, `${stem}${n === 0 ? "" : `-${n}`}.png`)
+    if (!(await stat(path).catch(() => null))) return path
+  }
+}
+
+async function save(
+  images: GeneratedImage[],
+  target: Target,
+  prompt: string,
+  options: Options,
+): Promise<{ path: string; sha256: string }[]> {
+  const saved: { path: string; sha256: string }[] = []
+  for (const image of images) {
+    const path =
+      target.kind === "folder" ? await freeName(target.path, `${slug(prompt)}-${image.seed}`) : target.path
+    const bytes = await image.encode(target.kind === "stdout" ? "png" : formatOf(path), options.quality)
+    if (target.kind === "stdout") await new Promise((done) => process.stdout.write(bytes, done))
+    else await writeAtomic(path, bytes)
+    saved.push({ path, sha256: createHash("sha256").update(bytes).digest("hex") })
+  }
+  return saved
+}
+
+async function writeTrace(path: string, { trace }: GenerateResult): Promise<void> {
+  const tensors = [...trace!.tensors()].map(([name, v]) => ({
+    name,
+    dtype: v.data instanceof BigInt64Array ? ("I64" as const) : ("F32" as const),
+    shape: [...v.shape],
+    bytes: new Uint8Array(v.data.buffer, v.data.byteOffset, v.data.byteLength),
+  }))
+  await writeSafetensors(path, tensors)
+}
+
+async function tell(
+  sd: StableDiffusion,
+  result: GenerateResult,
+  paths: { path: string; sha256: string }[],
+  options: Options,
+): Promise<void> {
+  const { images, timings } = result
+  if (!options.json) {
+    if (options.out === "-") return
+    for (const [i, image] of images.entries())
+      process.stdout.write(
+        `${paths[i]!.path}  ${image.width}x${image.height}  seed ${image.seed}  ${timings.total.toFixed(1)} s\n`,
+      )
+    return
+  }
+  const { sha256 } = await sd.facts
+  const json = {
+    images: images.map((image, i) => ({
+      path: paths[i]!.path,
+      seed: image.seed,
+      width: image.width,
+      height: image.height,
+      sha256: paths[i]!.sha256,
+    })),
+    timings,
+    model: { name: sd.name, family: sd.files.family, hash: sha256 },
+    device: sd.device,
+    dtype: "fp32",
+  }
+  process.stdout.write(`${JSON.stringify(json)}\n`)
+}

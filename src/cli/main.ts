@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from "commander"
+import { version } from "../index.ts"
+import { addDoctor } from "./doctor.ts"
+import { report } from "./errors.ts"
+import { addGenerate } from "./generate.ts"
+import { addInspect } from "./inspect.ts"
+
+function program(): Command {
+  const top = new Command("aquatint")
+    .description("Stable Diffusion in TypeScript: a sentence becomes a picture")
+    .version(version)
+    .showHelpAfterError(false)
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+  addGenerate(top)
+  addInspect(top)
+  addDoctor(top)
+  return top
+}
+
+/** `aquatint "a prompt"` is short for `aquatint generate "a prompt"`. */
+function withCommand(top: Command, args: string[]): string[] {
+  const known = ["help", ...top.commands.map((c) => c.name())]
+  const first = args.find((a) => !a.startsWith("-"))
+  if (
+    args.length === 0 ||
+    (first !== undefined && known.includes(first)) ||
+    ["-h", "--help", "-V", "--version"].includes(args[0]!)
+  )
+    return args
+  return ["generate", ...args]
+}
+
+async function main(args: string[]): Promise<void> {
+  const top = program()
+  if (args.length === 0) return top.outputHelp()
+  try {
+    await top.parseAsync(withCommand(top, args), { from: "user" })
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return
+    process.exitCode = report(error, args.includes("--json"))
+  }
+}
+
+// a reader that went away (`| head`) is no error
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0)
+})
+
+await main(process.argv.slice(2))

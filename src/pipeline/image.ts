@@ -1,0 +1,93 @@
+import { AquatintError } from "../errors.ts"
+import { encodeImage } from "../image/codec.ts"
+import { type Infotext, writeInfotext } from "../image/infotext.ts"
+import type { Picture } from "../image/pixels.ts"
+import { xmpMark } from "../trust/mark.ts"
+import { version } from "../version.ts"
+import type { FileFacts } from "./facts.ts"
+import { writeAtomic } from "./files.ts"
+import type { GenerateRequest } from "./request.ts"
+import type { Settings } from "./settings.ts"
+
+export type ImageFormat = "png" | "jpeg" | "webp"
+
+interface Origin {
+  ask: GenerateRequest
+  settings: Settings
+  index: number
+  model: string
+  facts: FileFacts
+}
+
+const formats: Record<string, ImageFormat> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" }
+
+/** The format that a file name's extension stands for. @throws OUTPUT_FORMAT */
+export function formatOf(path: string): ImageFormat {
+  const extension = /\.([^./\\]+)$/.exec(path)?.[1]?.toLowerCase() ?? ""
+  const format = formats[extension]
+  if (!format)
+    throw new AquatintError("OUTPUT_FORMAT", `${path} does not end in .png, .jpg or .webp`, {
+      hint: "choose one of these extensions",
+    })
+  return format
+}
+
+/** A drawn picture; every encoding carries its generation parameters and the mark that a machine made it. */
+export class GeneratedImage {
+  readonly picture: Picture
+  readonly seed: number
+  private readonly origin: Origin
+
+  constructor(picture: Picture, origin: Origin) {
+    this.picture = picture
+    this.origin = origin
+    this.seed = origin.settings.seed + origin.index
+  }
+
+  get width(): number {
+    return this.picture.width
+  }
+
+  get height(): number {
+    return this.picture.height
+  }
+
+  /** Generation parameters in AUTOMATIC1111's form. */
+  get infotext(): string {
+    const { ask, settings, model, facts } = this.origin
+    const record: Infotext = {
+      prompt: settings.prompt,
+      negativePrompt: settings.negative,
+      steps: settings.steps,
+      sampler: ask.sampler,
+      scheduleType: ask.schedule,
+      cfgScale: settings.cfg,
+      seed: this.seed,
+      width: this.width,
+      height: this.height,
+      modelHash: facts.sha256.slice(0, 10),
+      model,
+      denoisingStrength: settings.init ? settings.strength : undefined,
+      clipSkip: settings.clipSkip,
+      rng: settings.rng === "cuda" ? "NV" : "CPU",
+      version: `aquatint ${version}`,
+      extra: [],
+    }
+    return writeInfotext(record)
+  }
+
+  /** The file's bytes: PNG (lossless), JPEG or WebP. */
+  encode(format: ImageFormat = "png", quality?: number): Promise<Uint8Array> {
+    const xmp = xmpMark({
+      composite: this.origin.settings.init !== undefined,
+      system: `aquatint, ${this.origin.model}`,
+      version,
+    })
+    return encodeImage(this.picture, { format, quality, metadata: { parameters: this.infotext, xmp } })
+  }
+
+  /** Writes a file whose extension chooses the format; never a partial one. */
+  async save(path: string): Promise<void> {
+    await writeAtomic(path, await this.encode(formatOf(path)))
+  }
+}

@@ -1,0 +1,149 @@
+import { composed, guided, instructed, rescaled } from "../diffusion/guidance.ts"
+import { f32, type Value } from "../runtime/engine.ts"
+import type { Program } from "../runtime/program.ts"
+import { type Embedding, encodeText, guidanceEmbedding, stackRows, zeroEmbedding } from "./conditioning.ts"
+import type { Networks } from "./networks.ts"
+import type { PromptPlan, Scheduled } from "./prompt.ts"
+
+export interface RowOptions {
+  readonly cfg: number
+  readonly imageCfg: number
+  readonly guidanceRescale: number
+  readonly clipSkip?: number
+  /** SDXL models that were trained with zeros for an empty negative prompt. */
+  readonly zeroNegative: boolean
+  readonly width: number
+  readonly height: number
+  /** The second guidance of instruct-pix2pix. */
+  readonly instruct: boolean
+}
+
+/** Channels that go beside the latents, the same at every step: masks and encoded pictures. */
+export type ExtraChannels = { readonly data: Float32Array; readonly zero?: Float32Array } | null
+
+/** The rows of a denoiser call: negative prompt first, then the prompt's parts; and what their outputs become. */
+export class Rows {
+  private readonly networks: Networks
+  private readonly plan: PromptPlan
+  private readonly options: RowOptions
+  private readonly embeddings = new Map<unknown, Embedding>()
+  private readonly stacks = new Map<string, Record<string, Value>>()
+
+  constructor(networks: Networks, plan: PromptPlan, options: RowOptions) {
+    this.networks = networks
+    this.plan = plan
+    this.options = options
+  }
+
+  /** Two rows and more cost time: only where guidance asks for it and the network has none of its own (Ho & Salimans 2022). */
+  get guided(): boolean {
+    const several = this.plan.positive.length > 1 || this.plan.positive[0]!.weight !== 1
+    return (this.options.cfg > 1 || several) && !this.networks.unet.time_cond_proj_dim
+  }
+
+  /** Encodes every text that some step needs, so that the encoders can go. */
+  async prepare(): Promise<void> {
+    const texts = [
+      ...this.plan.positive.flatMap((p) => p.schedule),
+      ...(this.guided ? this.plan.negative : []),
+    ]
+    for (const { text } of texts) {
+      if (!this.embeddings.has(text))
+        this.embeddings.set(text, await encodeText(this.networks, text, this.options.clipSkip))
+    }
+  }
+
+  private current(schedule: readonly Scheduled[], call: number): Embedding {
+    const entry = schedule.find(({ end }) => call <= end) ?? schedule.at(-1)!
+    return this.embeddings.get(entry.text)!
+  }
+
+  /** Embeddings of a call, for traces: of the prompt's first part, and of the negative prompt where it is used. */
+  embeddingsAt(call: number): { cond: Embedding; uncond: Embedding | null } {
+    const cond = this.current(this.plan.positive[0]!.schedule, call)
+    if (!this.guided) return { cond, uncond: null }
+    return {
+      cond,
+      uncond: this.options.zeroNegative ? zeroEmbedding(cond) : this.current(this.plan.negative, call),
+    }
+  }
+
+  /** Inputs that follow from the prompt; the same objects while nothing changes, so that the engine keeps its own results. */
+  private inputs(call: number): Record<string, Value> {
+    const conds = this.plan.positive.map((p) => this.current(p.schedule, call))
+    const key = [...conds, this.guided ? this.current(this.plan.negative, call) : null]
+      .map((e) => [...this.embeddings.values()].indexOf(e!))
+      .join()
+    const known = this.stacks.get(key)
+    if (known) return known
+    const { uncond } = this.embeddingsAt(call)
+    const rows =
+      uncond === null ? conds : this.options.instruct ? [conds[0]!, uncond, uncond] : [uncond, ...conds]
+    const made = this.stack(rows)
+    this.stacks.set(key, made)
+    return made
+  }
+
+  private stack(rows: readonly Embedding[]): Record<string, Value> {
+    const { unet } = this.networks
+    const { width, height, cfg } = this.options
+    const inputs: Record<string, Value> = { context: stackRows(rows.map((r) => r.context)) }
+    if (unet.addition_embed_type) {
+      inputs.text_embeds = stackRows(rows.map((r) => r.pooled!))
+      inputs.time_ids = stackRows(
+        rows.map(() => f32(Float32Array.of(height, width, 0, 0, height, width), [1, 6])),
+      )
+    }
+    if (unet.time_cond_proj_dim)
+      inputs.guidance = stackRows(rows.map(() => guidanceEmbedding(cfg, unet.time_cond_proj_dim!)))
+    return inputs
+  }
+
+  /** One guided call: x is one picture's latents, c h w. */
+  async predict(
+    net: Program,
+    x: Float32Array,
+    t: number,
+    call: number,
+    size: readonly [number, number],
+    extra: ExtraChannels,
+  ): Promise<Float32Array> {
+    const inputs = this.inputs(call)
+    const rows = inputs.context!.shape[0]!
+    const channels = this.networks.unet.in_channels
+    const one = channels * size[0] * size[1]
+    const latents = new Float32Array(rows * one)
+    for (let r = 0; r < rows; r++) {
+      latents.set(x, r * one)
+      if (extra)
+        latents.set(
+          this.options.instruct && r === rows - 1 && rows > 1 ? extra.zero! : extra.data,
+          r * one + x.length,
+        )
+    }
+    const { out } = await net.run({
+      ...inputs,
+      timestep: f32(Float32Array.of(t), [1]),
+      latents: f32(latents, [rows, channels, ...size]),
+    })
+    return this.combine(out!.data as Float32Array, rows)
+  }
+
+  private combine(out: Float32Array, rows: number): Float32Array {
+    const { cfg, imageCfg, guidanceRescale, instruct } = this.options
+    const one = out.length / rows
+    const row = (r: number) => out.subarray(r * one, (r + 1) * one)
+    if (!this.guided) return row(0).slice()
+    if (instruct) return instructed(row(0), row(1), row(2), cfg, imageCfg)
+    const parts = this.plan.positive
+    const plain = parts.length === 1 && parts[0]!.weight === 1
+    const mixed = plain
+      ? guided(row(1), row(0), cfg)
+      : composed(
+          parts.map(({ weight }, i) => ({ cond: row(i + 1), weight })),
+          row(0),
+          cfg,
+        )
+    return rescaled(mixed, row(1), guidanceRescale)
+  }
+}

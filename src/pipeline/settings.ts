@@ -1,0 +1,82 @@
+import { fail } from "../errors.ts"
+import type { Picture } from "../image/pixels.ts"
+import { vaeFactor } from "../models/index.ts"
+import type { ModelFiles } from "../weights/model-files.ts"
+import type { Networks } from "./networks.ts"
+import { checkRequest, checkSize, type GenerateRequest } from "./request.ts"
+
+/** A request with every default filled in from the model. */
+export interface Settings {
+  readonly prompt: string
+  readonly negative: string
+  readonly steps: number
+  readonly cfg: number
+  readonly imageCfg: number
+  readonly guidanceRescale: number
+  readonly clipSkip: number | undefined
+  readonly seed: number
+  readonly width: number
+  readonly height: number
+  readonly count: number
+  readonly rng: "cpu" | "cuda"
+  readonly strength: number
+  readonly init: Picture | undefined
+  readonly mask: Picture | undefined
+  readonly promptSyntax: "a1111" | "comfy" | "plain"
+  readonly zeroNegative: boolean
+  readonly instruct: boolean
+}
+
+/** Side of the pictures a model was trained on, in pixels. */
+export function nativeSize(files: ModelFiles, factor: number): number {
+  const said = files.components.get("unet")?.config.sample_size
+  if (typeof said === "number") return said * factor
+  if (files.family === "sdxl" || files.family === "sdxl-refiner") return 1024
+  return files.family === "sd2" && files.prediction === "v_prediction" ? 768 : 512
+}
+
+const wholeEights = (pixels: number, step: number) => Math.max(step, Math.floor(pixels / step) * step)
+
+/** Fills in defaults and refuses what this model cannot do. @throws REQUEST_* */
+export function settle(ask: GenerateRequest, files: ModelFiles, networks: Networks): Settings {
+  checkRequest(ask)
+  const factor = vaeFactor(networks.vae)
+  const step = Math.max(8, factor)
+  const native = wholeEights(nativeSize(files, factor), step)
+  const width = ask.width ?? (ask.init ? wholeEights(ask.init.width, step) : native)
+  const height = ask.height ?? (ask.init ? wholeEights(ask.init.height, step) : native)
+  checkSize(width, height, factor)
+  const latents = networks.vae.latent_channels
+  const channels = networks.unet.in_channels
+  if (![latents, 2 * latents, 2 * latents + 1].includes(channels))
+    fail("MODEL_CHANNELS", `a U-Net of ${channels} input channels for ${latents} latent channels`, {
+      file: files.path,
+    })
+  if (channels !== latents && !ask.init) {
+    fail(
+      "REQUEST_INIT",
+      `this ${channels === 2 * latents ? "instruct" : "inpainting"} model needs a start picture`,
+      { hint: "name one with --init" },
+    )
+  }
+  return {
+    prompt: ask.prompt,
+    negative: ask.negative ?? "",
+    steps: ask.steps ?? 20,
+    cfg: ask.cfg ?? 7.5,
+    imageCfg: ask.imageCfg ?? 1.5,
+    guidanceRescale: ask.guidanceRescale ?? 0,
+    clipSkip: ask.clipSkip,
+    seed: ask.seed ?? Math.floor(Math.random() * 2 ** 32),
+    width,
+    height,
+    count: ask.count ?? 1,
+    rng: ask.rng ?? "cpu",
+    strength: ask.strength ?? 0.75,
+    init: ask.init,
+    mask: ask.mask,
+    promptSyntax: ask.promptSyntax ?? "a1111",
+    zeroNegative: files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined,
+    instruct: channels === 2 * latents,
+  }
+}
