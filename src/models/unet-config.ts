@@ -42,6 +42,7 @@ const schema = z.object({
   addition_time_embed_dim: size.nullish(),
   projection_class_embeddings_input_dim: size.nullish(),
   resnet_time_scale_shift: z.enum(["default", "scale_shift"]).default("default"),
+  // diffusers hands it to no block type of this list
   resnet_out_scale_factor: z.number().default(1),
   time_embedding_type: z.literal("positional").default("positional"),
   time_embedding_dim: size.nullish(),

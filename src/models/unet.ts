@@ -73,7 +73,7 @@ export class ResBlock extends Module<ResConfig> {
 
   forward(x: Tensor, temb: Tensor): Tensor {
     // x: b in h w   temb: b time
-    const { out, unet, outScale = unet.resnet_out_scale_factor } = this.c
+    const { out, unet, outScale = 1 } = this.c
     const s = act(unet.act_fn)
     let h = this.conv1.forward(s(this.norm1.forward(x))) // b out h w
     const shift = this.timeEmbProj.forward(s(temb)).rearrange("b c -> b c 1 1")
@@ -267,7 +267,7 @@ export class UNet extends Module<UNetConfig> {
   timeEmbedding = new TimeEmbedding({
     in: this.c.block_out_channels[0]!,
     out: this.c.timeSize,
-    act: this.c.time_embedding_act_fn ?? "silu",
+    act: this.c.act_fn,
     post: this.c.timestep_post_act,
     cond: this.c.time_cond_proj_dim,
   })
@@ -318,7 +318,9 @@ export class UNet extends Module<UNetConfig> {
 
   forward(x: Tensor, t: Tensor, context: Tensor, extras: Extras = {}): Tensor {
     // b 4 h w   1   b t context
-    const flow = { temb: this.embed(t, x.shape[0]!, extras), context }
+    const embedded = this.embed(t, x.shape[0]!, extras)
+    const after = this.c.time_embedding_act_fn
+    const flow = { temb: after ? act(after)(embedded) : embedded, context }
     const centred = this.c.center_input_sample ? x.mul(2).sub(1) : x
     let skips = [this.convIn.forward(centred)]
     for (const block of this.downBlocks) skips.push(...block.forward(skips.at(-1)!, flow))

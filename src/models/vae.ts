@@ -154,7 +154,7 @@ class Encoder extends Module<VaeConfig> {
     const h = this.midBlock.forward(
       this.downBlocks.reduce((y, block) => block.forward(y), this.convIn.forward(x)),
     )
-    return this.convOut.forward(act(this.c)(this.convNormOut.forward(h)))
+    return this.convOut.forward(activation.silu(this.convNormOut.forward(h)))
   }
 }
 
@@ -180,7 +180,7 @@ class Decoder extends Module<VaeConfig> {
       (y, block) => block.forward(y),
       this.midBlock.forward(this.convIn.forward(z)),
     )
-    return this.convOut.forward(act(this.c)(this.convNormOut.forward(h)))
+    return this.convOut.forward(activation.silu(this.convNormOut.forward(h)))
   }
 }
 
