@@ -1,6 +1,14 @@
 import { execFileSync } from "node:child_process"
 import { createHash } from "node:crypto"
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
@@ -12,7 +20,7 @@ import { openFolder, pickWeights } from "./folder.ts"
 import { hashFile } from "./hash.ts"
 import { openSafetensors } from "./open-file.ts"
 import { blobSource, bufferSource } from "./source.ts"
-import { type Dtype, elements, rows, reshaped, transposed } from "./view.ts"
+import { type Dtype, elements, reshaped, rows, transposed } from "./view.ts"
 import { type TensorToWrite, writeSafetensors } from "./write.ts"
 
 let dir = ""
@@ -27,7 +35,11 @@ const f32 = (name: string, shape: number[], value = 0.5): TensorToWrite => ({
   shape,
   bytes: new Uint8Array(new Float32Array(elements(shape)).fill(value).buffer),
 })
-const codeOf = (work: Promise<unknown>) => work.then(() => "fine", (e: { code?: string }) => e.code ?? String(e))
+const codeOf = (work: Promise<unknown>) =>
+  work.then(
+    () => "fine",
+    (e: { code?: string }) => e.code ?? String(e),
+  )
 
 describe("file sources", () => {
   test("links are followed to the real file; folders, pipes and absent files are refused", async () => {
@@ -74,8 +86,11 @@ describe("writer", () => {
       yield new Uint8Array([0, 0, 128])
       yield new Uint8Array([63, 0, 0, 0, 64])
     }
-    const tensors: TensorToWrite[] = [f32("a", [2, 2]), { name: "b", dtype: "F32", shape: [2], bytes: streamed }]
-    await writeSafetensors(path, tensors, [["made", "by \"us\"\n\ud800"]])
+    const tensors: TensorToWrite[] = [
+      f32("a", [2, 2]),
+      { name: "b", dtype: "F32", shape: [2], bytes: streamed },
+    ]
+    await writeSafetensors(path, tensors, [["made", 'by "us"\n\ud800']])
     const { tensors: read, metadata } = await openSafetensors(path)
     expect(metadata.get("made")).toBe('by "us"\n\ufffd')
     const source = await fileSource(path)
@@ -96,7 +111,9 @@ describe("writer", () => {
     expect(await codeOf(writeSafetensors(path, [short]))).toBe("SAFETENSORS_SIZE")
     expect(await codeOf(writeSafetensors(path, [long]))).toBe("SAFETENSORS_SIZE")
     expect(await codeOf(writeSafetensors(path, [failing]))).toBe("Error: boom")
-    expect(await codeOf(writeSafetensors(path, [f32("a", [1]), f32("a", [1])]))).toBe("SAFETENSORS_DUPLICATE_KEY")
+    expect(await codeOf(writeSafetensors(path, [f32("a", [1]), f32("a", [1])]))).toBe(
+      "SAFETENSORS_DUPLICATE_KEY",
+    )
     expect(await codeOf(writeSafetensors(join(here, "no", "x"), [f32("a", [1])]))).toBe("FILE_NOT_WRITTEN")
     expect(readdirSync(here)).toEqual(["x.safetensors"])
     expect(readFileSync(path, "utf8")).toBe("before")
@@ -119,7 +136,10 @@ describe("values", () => {
 
   test("bf16, f64 and unaligned f32", () => {
     expect([...decodeFloats("BF16", new Uint8Array([0x80, 0x3f, 0x49, 0xc0]))]).toEqual([1, -3.140625])
-    expect([...decodeFloats("F64", new Uint8Array(new Float64Array([0.1, -2]).buffer))]).toEqual([Math.fround(0.1), -2])
+    expect([...decodeFloats("F64", new Uint8Array(new Float64Array([0.1, -2]).buffer))]).toEqual([
+      Math.fround(0.1),
+      -2,
+    ])
     const shifted = new Uint8Array(9)
     new DataView(shifted.buffer).setFloat32(1, 3.5, true)
     expect([...decodeFloats("F32", shifted.subarray(1, 5))]).toEqual([3.5])
@@ -146,26 +166,29 @@ describe("finite scan", () => {
     ["BF16", 2, [0x7f7f, 0xff7f, 0x0001], [0x7f80, 0xff80, 0x7fc0, 0xff81]],
     ["F32", 4, [0x7f7fffff, 0xff7fffff, 1], [0x7f800000, 0xff800000, 0x7f800001, 0xffffffff]],
   ]
-  test.each(bits)("%s: the largest numbers pass, infinity and NaN do not, at every place", (dtype, width, fine, bad) => {
-    for (let n = 1; n <= 9; n++) {
-      const bytes = new Uint8Array(n * width)
-      const put = (i: number, v: number) => {
-        const view = new DataView(bytes.buffer)
-        if (width === 2) view.setUint16(2 * i, v, true)
-        else view.setUint32(4 * i, v, true)
+  test.each(bits)(
+    "%s: the largest numbers pass, infinity and NaN do not, at every place",
+    (dtype, width, fine, bad) => {
+      for (let n = 1; n <= 9; n++) {
+        const bytes = new Uint8Array(n * width)
+        const put = (i: number, v: number) => {
+          const view = new DataView(bytes.buffer)
+          if (width === 2) view.setUint16(2 * i, v, true)
+          else view.setUint32(4 * i, v, true)
+        }
+        for (const v of fine) {
+          for (let i = 0; i < n; i++) put(i, v)
+          expect(hasNonFinite(dtype, bytes)).toBe(false)
+          for (let i = 0; i < n; i++)
+            for (const b of bad) {
+              put(i, b)
+              expect(hasNonFinite(dtype, bytes)).toBe(true)
+              put(i, v)
+            }
+        }
       }
-      for (const v of fine) {
-        for (let i = 0; i < n; i++) put(i, v)
-        expect(hasNonFinite(dtype, bytes)).toBe(false)
-        for (let i = 0; i < n; i++)
-          for (const b of bad) {
-            put(i, b)
-            expect(hasNonFinite(dtype, bytes)).toBe(true)
-            put(i, v)
-          }
-      }
-    }
-  })
+    },
+  )
 
   test("f64 and whole numbers", () => {
     const of = (...v: number[]) => new Uint8Array(new Float64Array(v).buffer)
@@ -185,7 +208,11 @@ describe("finite scan", () => {
     const { tensors } = await openSafetensors(path)
     for (const chunk of [64, 128, 1024, 1 << 20]) {
       const error = await scanFiles(tensors.values(), { chunk }).catch((e: unknown) => e)
-      expect(error).toMatchObject({ code: "WEIGHTS_NOT_FINITE", exitCode: 2, details: { tensors: ["b", "d"] } })
+      expect(error).toMatchObject({
+        code: "WEIGHTS_NOT_FINITE",
+        exitCode: 2,
+        details: { tensors: ["b", "d"] },
+      })
     }
     const d = tensors.get("d")!
     await scanFiles([tensors.get("a")!, tensors.get("c")!, rows(d, "d1", 0, 250), rows(d, "d2", 251, 249)])
@@ -198,7 +225,10 @@ describe("finite scan", () => {
     const view = { name: "v", dtype: "F16" as const, shape: [1 << 20], file: "v", offset: 0, length: 2 << 20 }
     const stop = new AbortController()
     let reads = 0
-    const scan = scanFinite([view], async () => void (++reads === 3 && stop.abort()), { chunk: 64, signal: stop.signal })
+    const scan = scanFinite([view], async () => void (++reads === 3 && stop.abort()), {
+      chunk: 64,
+      signal: stop.signal,
+    })
     await expect(scan).rejects.toThrow(/abort/i)
     expect(reads).toBeLessThan(6)
     await expect(scanFinite([view], () => Promise.reject(new Error("disk")))).rejects.toThrow("disk")
@@ -224,12 +254,14 @@ test("hashes: whole file, 64 KiB at 1 MiB, bytes after the header", async () => 
 })
 
 describe("diffusers folders", () => {
-  const config = (className: string) => JSON.stringify({ _class_name: className, in_channels: 4, out_channels: 4 })
+  const config = (className: string) =>
+    JSON.stringify({ _class_name: className, in_channels: 4, out_channels: 4 })
   let count = 0
   /** A model's folder with one tensor per network; `change` edits it. */
   async function folder(change: (path: string) => Promise<void> | void = () => undefined): Promise<string> {
     const path = join(dir, `model${count++}`)
-    for (const part of ["unet", "vae", "text_encoder", "scheduler", "tokenizer"]) mkdirSync(join(path, part), { recursive: true })
+    for (const part of ["unet", "vae", "text_encoder", "scheduler", "tokenizer"])
+      mkdirSync(join(path, part), { recursive: true })
     const index = {
       _class_name: "StableDiffusionPipeline",
       unet: ["diffusers", "UNet2DConditionModel"],
@@ -240,9 +272,17 @@ describe("diffusers folders", () => {
     writeFileSync(join(path, "model_index.json"), JSON.stringify(index))
     writeFileSync(join(path, "unet", "config.json"), config("UNet2DConditionModel"))
     writeFileSync(join(path, "vae", "config.json"), config("AutoencoderKL"))
-    writeFileSync(join(path, "text_encoder", "config.json"), JSON.stringify({ architectures: ["CLIPTextModel"] }))
-    writeFileSync(join(path, "scheduler", "scheduler_config.json"), JSON.stringify({ prediction_type: "v_prediction" }))
-    await writeSafetensors(join(path, "unet", "diffusion_pytorch_model.safetensors"), [f32("conv_in.weight", [1])])
+    writeFileSync(
+      join(path, "text_encoder", "config.json"),
+      JSON.stringify({ architectures: ["CLIPTextModel"] }),
+    )
+    writeFileSync(
+      join(path, "scheduler", "scheduler_config.json"),
+      JSON.stringify({ prediction_type: "v_prediction" }),
+    )
+    await writeSafetensors(join(path, "unet", "diffusion_pytorch_model.safetensors"), [
+      f32("conv_in.weight", [1]),
+    ])
     await writeSafetensors(join(path, "vae", "diffusion_pytorch_model.safetensors"), [
       f32("encoder.mid_block.attentions.0.query.weight", [2, 2, 1, 1]),
       f32("encoder.mid_block.attentions.0.proj_attn.bias", [2]),
@@ -264,10 +304,21 @@ describe("diffusers folders", () => {
     expect([...model.components.get("vae")!.weights].map(([key, v]) => [key, v.name, v.shape])).toEqual([
       ["encoder.mid_block.attentions.0.to_q.weight", "encoder.mid_block.attentions.0.to_q.weight", [2, 2]],
       ["encoder.mid_block.attentions.0.to_out.0.bias", "encoder.mid_block.attentions.0.to_out.0.bias", [2]],
-      ["encoder.mid_block.attentions.0.group_norm.weight", "encoder.mid_block.attentions.0.group_norm.weight", [2]],
+      [
+        "encoder.mid_block.attentions.0.group_norm.weight",
+        "encoder.mid_block.attentions.0.group_norm.weight",
+        [2],
+      ],
     ])
-    expect([...model.components.get("text_encoder")!.weights.keys()]).toEqual(["text_model.embeddings.token_embedding.weight"])
-    expect(model).toMatchObject({ family: "sd1", variant: "base", prediction: "v_prediction", format: "diffusers" })
+    expect([...model.components.get("text_encoder")!.weights.keys()]).toEqual([
+      "text_model.embeddings.token_embedding.weight",
+    ])
+    expect(model).toMatchObject({
+      family: "sd1",
+      variant: "base",
+      prediction: "v_prediction",
+      format: "diffusers",
+    })
     expect([...model.tokenizers]).toEqual([["tokenizer", join(path, "tokenizer")]])
   })
 
@@ -281,7 +332,9 @@ describe("diffusers folders", () => {
     expect(pickWeights(both)).toBe(whole)
     expect(pickWeights(both, "fp16")).toBe(both[0])
     expect(pickWeights(both, "bf16")).toBe(whole)
-    expect(pickWeights(["model-00001-of-00002.safetensors", "model.safetensors.index.json"])).toBe("model.safetensors.index.json")
+    expect(pickWeights(["model-00001-of-00002.safetensors", "model.safetensors.index.json"])).toBe(
+      "model.safetensors.index.json",
+    )
     expect(pickWeights(["model.safetensors.index.fp16.json"])).toBe("model.safetensors.index.fp16.json")
     expect(pickWeights(["model.bin", "README.md"])).toBeUndefined()
   })
@@ -316,21 +369,42 @@ describe("diffusers folders", () => {
   test("errors say what is there and what to do", async () => {
     const cases: [string, (p: string) => void, RegExp][] = [
       ["FOLDER_NO_INDEX", (p) => rmSync(join(p, "model_index.json")), /there are: scheduler, text_encoder/],
-      ["FOLDER_NO_COMPONENT", (p) => rmSync(join(p, "vae"), { recursive: true }), /no vae; there are: model_index.json/],
+      [
+        "FOLDER_NO_COMPONENT",
+        (p) => rmSync(join(p, "vae"), { recursive: true }),
+        /no vae; there are: model_index.json/,
+      ],
       ["FOLDER_NO_CONFIG", (p) => rmSync(join(p, "vae", "config.json")), /no config.json/],
       ["FOLDER_NO_CLASS", (p) => writeFileSync(join(p, "vae", "config.json"), "{}"), /names no class/],
       ["CONFIG_JSON", (p) => writeFileSync(join(p, "vae", "config.json"), "{"), /no JSON/],
       ["CONFIG_JSON", (p) => writeFileSync(join(p, "vae", "config.json"), "[]"), /no JSON object/],
       ["FOLDER_NO_WEIGHTS", (p) => rmSync(join(unet(p), whole)), /there are: config.json/],
       ["SAFETENSORS_TOO_SMALL", (p) => writeFileSync(join(unet(p), whole), ""), /no header/],
-      ["FOLDER_SHARD_INDEX", (p) => (rmSync(join(unet(p), whole)), writeFileSync(join(unet(p), `${whole}.index.json`), "{}")), /weight_map/],
+      [
+        "FOLDER_SHARD_INDEX",
+        (p) => {
+          rmSync(join(unet(p), whole))
+          writeFileSync(join(unet(p), `${whole}.index.json`), "{}")
+        },
+        /weight_map/,
+      ],
     ]
     for (const [code, change, message] of cases) {
       const path = await folder(change)
-      await expect(openFolder(path)).rejects.toMatchObject({ code, message: expect.stringMatching(message), exitCode: 2 })
+      await expect(openFolder(path)).rejects.toMatchObject({
+        code,
+        message: expect.stringMatching(message),
+        exitCode: 2,
+      })
     }
-    const pickled = await folder((p) => (rmSync(join(unet(p), whole)), writeFileSync(join(unet(p), "diffusion_pytorch_model.bin"), "")))
-    await expect(openFolder(pickled)).rejects.toMatchObject({ code: "FOLDER_PICKLED", hint: expect.stringMatching(/aquatint convert/) })
+    const pickled = await folder((p) => {
+      rmSync(join(unet(p), whole))
+      writeFileSync(join(unet(p), "diffusion_pytorch_model.bin"), "")
+    })
+    await expect(openFolder(pickled)).rejects.toMatchObject({
+      code: "FOLDER_PICKLED",
+      hint: expect.stringMatching(/aquatint convert/),
+    })
     const wrong = await folder(shard({ a: "s-1.safetensors", c: "s-2.safetensors" }))
     expect(await codeOf(openFolder(wrong))).toBe("FOLDER_SHARD_TENSOR")
     expect(await codeOf(openFolder(join(dir, "nowhere")))).toBe("FILE_NOT_FOUND")

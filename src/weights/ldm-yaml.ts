@@ -53,7 +53,7 @@ export function parseLdmConfig(text: string, name: string): LdmFacts | undefined
 
 function readYaml(text: string, name: string): Tree {
   try {
-    return tree(parse(text, { maxAliasCount: 10, uniqueKeys: true, logLevel: "silent" }))
+    return tree(parse(text, { maxAliasCount: 10, uniqueKeys: true, logLevel: "error" }))
   } catch (error) {
     if (!(error instanceof YAMLError || error instanceof ReferenceError || error instanceof RangeError))
       throw error
