@@ -2,7 +2,7 @@ import { fail } from "../errors.ts"
 import { broken, checkImage, type ImageHeader, type ImageLimits } from "./header.ts"
 import { readOrientation, writeMetadata } from "./metadata.ts"
 import { type EncodeOptions, qualityOf } from "./options.ts"
-import { checkPicture, type Picture, toRgb, upright } from "./pixels.ts"
+import { blank, checkPicture, type Picture, toRgb, upright } from "./pixels.ts"
 import { decodePng, encodePng } from "./png-pixels.ts"
 
 /** Picture files on Node. PNG is our own code; sharp is loaded when JPEG or WebP is first met. */
@@ -29,7 +29,9 @@ async function decodeNative(bytes: Uint8Array, header: ImageHeader, file?: strin
   const { default: sharp } = await import("sharp")
   const { width, height, format } = header
   const options = { failOn: "error", limitInputPixels: width * height, ignoreIcc: true, pages: 1 } as const
-  const { data, info } = await sharp(bytes, options)
+  const image = sharp(bytes, options)
+  if (header.cmyk) image.pipelineColourspace("cmyk").toColourspace("cmyk")
+  const { data, info } = await image
     .raw()
     .toBuffer({ resolveWithObject: true })
     .catch((cause) => broken(format, "its picture data cannot be decoded", file, cause))
@@ -38,8 +40,22 @@ async function decodeNative(bytes: Uint8Array, header: ImageHeader, file?: strin
   const pixels = new Uint8ClampedArray(data.buffer, data.byteOffset, data.length)
   const channels = info.channels as number
   if (channels === 1 || channels === 3) return toRgb({ width, height, channels, data: pixels })
+  if (header.cmyk && channels === 4) return rgbFromCmyk(pixels, width, height)
   if (channels === 4) return { width, height, channels, data: pixels }
   return broken(format, `it decodes to ${channels} channels`, file)
+}
+
+/** CMYK without a profile, as PIL's convert("RGB"): each ink dims what black leaves. */
+function rgbFromCmyk(cmyk: Uint8ClampedArray, width: number, height: number): Picture {
+  const out = blank(width, height, 3)
+  for (let from = 0, to = 0; from < cmyk.length; from += 4, to += 3) {
+    const light = 255 - cmyk[from + 3]!
+    for (let c = 0; c < 3; c++) {
+      const ink = cmyk[from + c]! * light + 128
+      out.data[to + c] = light - (((ink >> 8) + ink) >> 8)
+    }
+  }
+  return out
 }
 
 /**

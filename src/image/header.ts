@@ -13,6 +13,8 @@ export interface ImageHeader {
   width: number
   height: number
   animated: boolean
+  /** True for JPEG with four components. */
+  cmyk?: boolean
 }
 
 /** What a decoder may be asked to open. */

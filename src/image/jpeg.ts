@@ -42,15 +42,23 @@ function* segments(bytes: Uint8Array): Generator<Segment> {
 
 const isFrame = (marker: number) => marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)
 
+interface Size {
+  width: number
+  height: number
+  animated: boolean
+  cmyk: boolean
+}
+
 /** Size from the frame header; a string says what is wrong. */
-export function jpegHeader(bytes: Uint8Array): { width: number; height: number; animated: boolean } | string {
-  let size: { width: number; height: number; animated: boolean } | undefined
+export function jpegHeader(bytes: Uint8Array): Size | string {
+  let size: Size | undefined
   for (const { marker, data, end } of segments(bytes)) {
     if (isFrame(marker)) {
       if (size) return "it has two frame headers"
       if (![0xc0, 0xc1, 0xc2].includes(marker)) return "it is not baseline or progressive Huffman JPEG"
       if (data.length < 6 || data[0] !== 8) return "it does not have 8 bits per sample"
-      size = { height: view(data).getUint16(1), width: view(data).getUint16(3), animated: false }
+      const sides = { height: view(data).getUint16(1), width: view(data).getUint16(3) }
+      size = { ...sides, animated: false, cmyk: data[5] === 4 }
     }
     if (marker === 0xda) return scans(bytes, end) ?? size ?? "its picture starts before its frame header"
   }

@@ -41,24 +41,34 @@ function windowOf(radius: number): Window {
   return { whole, weight, edge: Math.trunc(((1 << 24) - (whole * 2 + 1) * weight) / 2) }
 }
 
-/** One pass over a line: a running sum of 2 * whole + 1 pixels, and the two beyond with the fractional weight. */
+/**
+ * One pass over a line whose ends are repeated whole + 1 times on both sides: a running sum of
+ * 2 * whole + 1 pixels, and the two beyond with the fractional weight.
+ */
 function blurLine(
-  line: Uint8ClampedArray,
+  padded: Uint8Array,
   out: Uint8ClampedArray,
   at: number,
   step: number,
   count: number,
   w: Window,
 ): void {
-  const last = count - 1
-  const value = (i: number) => line[at + (i < 0 ? 0 : i > last ? last : i) * step]!
+  const span = 2 * w.whole + 1
   let sum = 0
-  for (let i = -w.whole - 1; i < w.whole; i++) sum += value(i)
-  for (let i = 0; i < count; i++) {
-    sum += value(i + w.whole) - value(i - w.whole - 1)
-    const bulk = sum * w.weight + (value(i - w.whole - 1) + value(i + w.whole + 1)) * w.edge
-    out[at + i * step] = Math.floor((bulk + (1 << 23)) / (1 << 24)) & 255
+  for (let i = 0; i < span; i++) sum += padded[i]!
+  for (let i = 0; i < count; i++, at += step) {
+    sum += padded[i + span]! - padded[i]!
+    const bulk = sum * w.weight + (padded[i]! + padded[i + span + 1]!) * w.edge
+    out[at] = Math.floor((bulk + (1 << 23)) / (1 << 24))
   }
+}
+
+/** Fills `padded` with a line between repeats of its ends. */
+function pad(line: Uint8ClampedArray, at: number, step: number, count: number, padded: Uint8Array): void {
+  const edge = (padded.length - count) / 2
+  padded.fill(line[at]!, 0, edge)
+  padded.fill(line[at + (count - 1) * step]!, edge + count)
+  for (let i = 0; i < count; i++) padded[edge + i] = line[at + i * step]!
 }
 
 function blurAxis(picture: Picture, radius: number, passes: number, axis: "x" | "y"): Picture {
@@ -68,11 +78,15 @@ function blurAxis(picture: Picture, radius: number, passes: number, axis: "x" | 
   const step = axis === "x" ? channels : width * channels
   const [lines, count] = axis === "x" ? [height, width] : [width, height]
   const stride = axis === "x" ? width * channels : channels
+  const padded = new Uint8Array(count + 2 * (window.whole + 1))
   let from = picture.data
   for (let pass = 0; pass < passes; pass++) {
     const to = new Uint8ClampedArray(from.length)
     for (let line = 0; line < lines; line++) {
-      for (let c = 0; c < channels; c++) blurLine(from, to, line * stride + c, step, count, window)
+      for (let c = 0; c < channels; c++) {
+        pad(from, line * stride + c, step, count, padded)
+        blurLine(padded, to, line * stride + c, step, count, window)
+      }
     }
     from = to
   }

@@ -122,26 +122,40 @@ function unfilter(lines: Uint8Array, length: number, bpp: number): boolean {
   let above: Uint8Array = new Uint8Array(length)
   for (let at = 0; at < lines.length; at += length + 1) {
     const line = lines.subarray(at + 1, at + 1 + length)
-    const type = lines[at]!
-    if (type === 1) for (let i = bpp; i < length; i++) line[i] = line[i]! + line[i - bpp]!
-    else if (type === 2) for (let i = 0; i < length; i++) line[i] = line[i]! + above[i]!
-    else if (type === 3) {
-      for (let i = 0; i < length; i++)
-        line[i] = line[i]! + (((i < bpp ? 0 : line[i - bpp]!) + above[i]!) >> 1)
-    } else if (type === 4) {
-      for (let i = 0; i < length; i++) {
-        line[i] = line[i]! + (i < bpp ? above[i]! : paeth(line[i - bpp]!, above[i]!, above[i - bpp]!))
-      }
-    } else if (type !== 0) return false
+    const undo = undoers[lines[at]!]
+    if (!undo) return false
+    undo(line, above, bpp)
     above = line
   }
   return true
 }
 
+/** None, Sub, Up, Average, Paeth. */
+const undoers: ((line: Uint8Array, above: Uint8Array, bpp: number) => void)[] = [
+  () => undefined,
+  (line, _, bpp) => {
+    for (let i = bpp; i < line.length; i++) line[i] = line[i]! + line[i - bpp]!
+  },
+  (line, above) => {
+    for (let i = 0; i < line.length; i++) line[i] = line[i]! + above[i]!
+  },
+  (line, above, bpp) => {
+    for (let i = 0; i < Math.min(bpp, line.length); i++) line[i] = line[i]! + (above[i]! >> 1)
+    for (let i = bpp; i < line.length; i++) line[i] = line[i]! + ((line[i - bpp]! + above[i]!) >> 1)
+  },
+  (line, above, bpp) => {
+    for (let i = 0; i < Math.min(bpp, line.length); i++) line[i] = line[i]! + above[i]!
+    for (let i = bpp; i < line.length; i++)
+      line[i] = line[i]! + paeth(line[i - bpp]!, above[i]!, above[i - bpp]!)
+  },
+]
+
+/** Of left, above and upper left the one nearest to a + b - c. */
 function paeth(a: number, b: number, c: number): number {
-  const pa = Math.abs(b - c)
-  const pb = Math.abs(a - c)
-  const pc = Math.abs(a + b - 2 * c)
+  const pa = b > c ? b - c : c - b
+  const pb = a > c ? a - c : c - a
+  const p = a + b - 2 * c
+  const pc = p < 0 ? -p : p
   return pa <= pb && pa <= pc ? a : pb <= pc ? b : c
 }
 
@@ -156,6 +170,13 @@ function place(
 ): void {
   const length = lineBytes(layout, width)
   const { channels, data } = picture
+  const whole =
+    dx === 1 && dy === 1 && layout.depth === 8 && layout.colour !== 3 && layout.samples === channels
+  if (whole) {
+    for (let y = 0; y < height; y++)
+      data.set(lines.subarray(y * (length + 1) + 1, (y + 1) * (length + 1)), y * length)
+    return
+  }
   const put = painter(layout, data, channels)
   for (let y = 0; y < height; y++) {
     const line = lines.subarray(y * (length + 1) + 1, (y + 1) * (length + 1))
@@ -211,54 +232,66 @@ function indexed(
   }
 }
 
-/** Encodes losslessly: 8 bits, the line filter of least absolute sum, no interlace. The same input gives the same bytes. */
+/** Encodes losslessly: 8 bits, per line the filter of least absolute sum, no interlace. The same input gives the same bytes. */
 export async function encodePng(picture: Picture): Promise<Uint8Array> {
-  const { width, height, channels, data } = picture
-  const length = width * channels
-  const lines = new Uint8Array((length + 1) * height)
-  const source = new Uint8Array(data.buffer, data.byteOffset, data.length)
-  const trial = new Uint8Array(length)
-  const none = new Uint8Array(length)
-  for (let y = 0; y < height; y++) {
-    const line = source.subarray(y * length, (y + 1) * length)
-    const above = y === 0 ? none : source.subarray((y - 1) * length, y * length)
-    const to = lines.subarray(y * (length + 1), (y + 1) * (length + 1))
-    let least = Number.POSITIVE_INFINITY
-    for (let type = 0; type < 5; type++) {
-      const sum = filterLine(type, line, above, channels, trial)
-      if (sum >= least) continue
-      least = sum
-      to[0] = type
-      to.set(trial, 1)
-    }
-  }
+  const { width, height, channels } = picture
   const header = new Uint8Array(13)
   view(header).setUint32(0, width)
   view(header).setUint32(4, height)
   header.set([8, channels === 1 ? 0 : channels === 3 ? 2 : 6], 8)
-  const body = pngChunk("IDAT", await deflate(lines))
+  const body = pngChunk("IDAT", await deflate(filtered(picture)))
   return concat([signature, pngChunk("IHDR", header), body, pngChunk("IEND", new Uint8Array(0))])
 }
 
-/** Filters one line into `out` and returns the sum of its absolute (signed) values. */
-function filterLine(type: number, line: Uint8Array, above: Uint8Array, bpp: number, out: Uint8Array): number {
-  let sum = 0
-  for (let i = 0; i < line.length; i++) {
-    const a = i < bpp ? 0 : line[i - bpp]!
-    const b = above[i]!
-    const guess =
-      type === 0
-        ? 0
-        : type === 1
-          ? a
-          : type === 2
-            ? b
-            : type === 3
-              ? (a + b) >> 1
-              : paeth(a, b, i < bpp ? 0 : above[i - bpp]!)
-    const v = (line[i]! - guess) & 255
-    out[i] = v
-    sum += v < 128 ? v : 256 - v
+/** Filter byte and filtered line, for every line. */
+function filtered({ width, height, channels, data }: Picture): Uint8Array {
+  const length = width * channels
+  const out = new Uint8Array((length + 1) * height)
+  // a pixel of zeros in front spares the loops a test
+  let line = new Uint8Array(length + channels)
+  let above = new Uint8Array(length + channels)
+  const trials = [0, 1, 2, 3, 4].map(() => new Uint8Array(length))
+  const sums = new Float64Array(5)
+  for (let y = 0; y < height; y++) {
+    line.set(data.subarray(y * length, (y + 1) * length), channels)
+    filterLine(line, above, channels, trials as Trials, sums)
+    const best = sums.indexOf(Math.min(...sums))
+    out[y * (length + 1)] = best
+    out.set(trials[best]!, y * (length + 1) + 1)
+    const spare = above
+    above = line
+    line = spare
   }
-  return sum
+  return out
+}
+
+type Trials = [Uint8Array, Uint8Array, Uint8Array, Uint8Array, Uint8Array]
+
+/** All five filters of one line, and the sum of the absolute (signed) values of each. */
+function filterLine(
+  line: Uint8Array,
+  above: Uint8Array,
+  bpp: number,
+  trials: Trials,
+  sums: Float64Array,
+): void {
+  const [none, sub, up, average, pred] = trials
+  let [s0, s1, s2, s3, s4] = [0, 0, 0, 0, 0]
+  for (let i = 0; i < none.length; i++) {
+    const x = line[i + bpp]!
+    const a = line[i]!
+    const b = above[i + bpp]!
+    const c = above[i]!
+    none[i] = x
+    s0 += x < 128 ? x : 256 - x
+    let d = (sub[i] = (x - a) & 255)
+    s1 += d < 128 ? d : 256 - d
+    d = up[i] = (x - b) & 255
+    s2 += d < 128 ? d : 256 - d
+    d = average[i] = (x - ((a + b) >> 1)) & 255
+    s3 += d < 128 ? d : 256 - d
+    d = pred[i] = (x - paeth(a, b, c)) & 255
+    s4 += d < 128 ? d : 256 - d
+  }
+  sums.set([s0, s1, s2, s3, s4])
 }

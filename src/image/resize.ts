@@ -81,23 +81,51 @@ function taps(inSize: number, from: number, to: number, outSize: number, kernel:
 
 /** Horizontal pass over the rows [top, bottom) that the vertical pass will read. */
 function alongRows(source: Picture, width: number, t: Taps, top: number, bottom: number): Picture {
-  const { channels, data } = source
+  const { channels } = source
   const out = blank(width, bottom - top, channels)
-  let to = 0
+  const line = source.width * channels
   for (let y = top; y < bottom; y++) {
-    for (let x = 0; x < width; x++) {
-      const start = (y * source.width + t.first[x]!) * channels
-      const end = t.count[x]!
-      for (let c = 0; c < channels; c++) {
-        let sum = 1 << (BITS - 1)
-        for (let i = 0, at = start + c, w = x * t.stride; i < end; i++, at += channels, w++) {
-          sum += data[at]! * t.weights[w]!
-        }
-        out.data[to++] = sum >> BITS
-      }
-    }
+    const from = source.data.subarray(y * line, (y + 1) * line)
+    const to = out.data.subarray((y - top) * width * channels, (y - top + 1) * width * channels)
+    if (channels === 3) rgbRow(from, to, t)
+    else for (let c = 0; c < channels; c++) row(from, to, c, channels, t)
   }
   return out
+}
+
+/** One channel of a row. */
+function row(from: Uint8ClampedArray, to: Uint8ClampedArray, c: number, channels: number, t: Taps): void {
+  const { first, count, weights, stride } = t
+  for (let x = 0; x < first.length; x++) {
+    let sum = 1 << (BITS - 1)
+    let at = first[x]! * channels + c
+    const base = x * stride
+    const end = base + count[x]!
+    for (let w = base; w < end; w++, at += channels) sum = (sum + Math.imul(from[at]!, weights[w]!)) | 0
+    to[x * channels + c] = sum >> BITS
+  }
+}
+
+/** All of a row of RGB, each weight read once. */
+function rgbRow(from: Uint8ClampedArray, to: Uint8ClampedArray, t: Taps): void {
+  const { first, count, weights, stride } = t
+  for (let x = 0; x < first.length; x++) {
+    let red = 1 << (BITS - 1)
+    let green = red
+    let blue = red
+    let at = first[x]! * 3
+    const base = x * stride
+    const end = base + count[x]!
+    for (let i = base; i < end; i++, at += 3) {
+      const w = weights[i]!
+      red = (red + Math.imul(from[at]!, w)) | 0
+      green = (green + Math.imul(from[at + 1]!, w)) | 0
+      blue = (blue + Math.imul(from[at + 2]!, w)) | 0
+    }
+    to[x * 3] = red >> BITS
+    to[x * 3 + 1] = green >> BITS
+    to[x * 3 + 2] = blue >> BITS
+  }
 }
 
 /** Vertical pass; `top` is the source row that row 0 of `source` holds. */
@@ -111,7 +139,7 @@ function alongColumns(source: Picture, height: number, t: Taps, top: number): Pi
     for (let i = 0; i < t.count[y]!; i++) {
       const w = t.weights[y * t.stride + i]!
       const from = (t.first[y]! - top + i) * line
-      for (let x = 0; x < line; x++) sums[x] = sums[x]! + data[from + x]! * w
+      for (let x = 0; x < line; x++) sums[x] = (sums[x]! + Math.imul(data[from + x]!, w)) | 0
     }
     for (let x = 0, to = y * line; x < line; x++) out.data[to++] = sums[x]! >> BITS
   }
