@@ -152,7 +152,10 @@ function loraFamily(tensors: Tensors, metadata: ReadonlyMap<string, string>): Fa
   if (/v2|sd_v?2/i.test(base)) return "sd2"
   if (/v1|sd_v?1/i.test(base)) return "sd1"
   return familyByContext(
-    find(tensors, /attn2[._](?:processor[._])?to_k[._].*(lora_down|lora\.down|lora_A|down\.weight|hada_w1_b)/)?.shape.at(-1),
+    find(
+      tensors,
+      /attn2[._](?:processor[._])?to_k[._].*(lora_down|lora\.down|lora_A|down\.weight|hada_w1_b)/,
+    )?.shape.at(-1),
   )
 }
 

@@ -21,9 +21,6 @@ export class JsonError extends Error {
 }
 
 const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y
-// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these in strings
-const SPECIAL = /["\\\u0000-\u001f]/g
-const ESCAPE = /\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})/y
 const LONE_SURROGATE = /\p{Surrogate}/u
 
 /**
@@ -87,21 +84,26 @@ class Scanner {
     const start = this.at++
     let escaped = false
     for (;;) {
-      // a search for what ends a run: a run matched by a class would fill the matcher's stack
-      SPECIAL.lastIndex = this.at
-      const hit = SPECIAL.exec(this.text)
-      this.at = hit ? hit.index : this.text.length
-      if (hit?.[0] === '"') break
-      ESCAPE.lastIndex = this.at
-      if (!ESCAPE.test(this.text)) this.wrong("the end of a string")
-      this.at = ESCAPE.lastIndex
-      escaped = true
+      const c = this.text.charCodeAt(this.at)
+      if (c === 0x22) break
+      if (c === 0x5c) {
+        escaped = true
+        this.escape()
+      } else if (c >= 0x20) this.at++
+      else this.wrong("the end of a string") // a control character, or NaN at the end
     }
     this.at++
     if (!escaped) return this.text.slice(start + 1, this.at - 1)
     const value = JSON.parse(this.text.slice(start, this.at)) as string
     if (LONE_SURROGATE.test(value)) throw new JsonError("half a surrogate pair in a string", start)
     return value
+  }
+
+  private escape(): void {
+    const kind = this.text[this.at + 1]
+    const hex = kind === "u" && /^[0-9a-fA-F]{4}$/.test(this.text.slice(this.at + 2, this.at + 6))
+    if (!hex && (kind === undefined || !'"\\/bfnrt'.includes(kind))) this.wrong("an escape")
+    this.at += hex ? 6 : 2
   }
 
   private array(depth: number): Json[] {

@@ -248,7 +248,7 @@ describe("fuzz", () => {
           /^(read|SAFETENSORS_[A-Z0-9_]+)$/,
         )
       }),
-      { numRuns: 3000, seed: 7 },
+      { numRuns: 1500, seed: 7 },
     )
   })
 
@@ -258,7 +258,7 @@ describe("fuzz", () => {
         const text = JSON.stringify(value, null, indent)
         expect(toPlain(scanJson(text))).toEqual(JSON.parse(text))
       }),
-      { numRuns: 1000, seed: 7 },
+      { numRuns: 300, seed: 7 },
     )
     fc.assert(
       fc.property(fc.string({ unit: fc.constantFrom(...'{}[]",:\\u0123eE.-+tfn \n\t\u0000') }), (text) => {
@@ -266,12 +266,12 @@ describe("fuzz", () => {
         try {
           scanJson(text)
         } catch (error) {
-          expect(error).toBeInstanceOf(JsonError)
+          if (!(error instanceof JsonError)) throw error
           strict = false
         }
-        if (strict) expect(() => JSON.parse(text)).not.toThrow()
+        if (strict) JSON.parse(text)
       }),
-      { numRuns: 5000, seed: 7 },
+      { numRuns: 3000, seed: 7 },
     )
   })
 
