@@ -24,6 +24,12 @@ function orderAt(keys: MultistepKeys, known: number, index: number, total: numbe
   return Math.min(keys.solver_order, known, last ? 1 : second ? 2 : 3)
 }
 
+/** Some SDE forms have no third order update. */
+export function atMostSecondOrder(keys: MultistepKeys, total: number): void {
+  const highest = Math.max(...Array.from({ length: total }, (_, i) => orderAt(keys, i + 1, i, total)))
+  if (highest > 2) contradiction("solver_order", `is at most 2 with algorithm_type "${keys.algorithm_type}"`)
+}
+
 /** The multistep update of DPM-Solver, Lu et al. 2022b, algorithm 2, over any levels. */
 export const multistep =
   (
@@ -90,13 +96,11 @@ export const dpmMultistep = define(
         `"flow_prediction" is not possible with algorithm_type "${keys.algorithm_type}"`,
       )
     }
-    if (keys.algorithm_type === "sde-dpmsolver" && keys.solver_order > 2) {
-      contradiction("solver_order", 'is at most 2 with algorithm_type "sde-dpmsolver"')
-    }
     const schedule = logSnrSchedule({ ...keys, flow_shift: dynamicShift(keys, mu) }, steps, {
       end: keys.final_sigmas_type,
       rounded: keys.beta_schedule !== "squaredcos_cap_v2",
     })
+    if (keys.algorithm_type === "sde-dpmsolver") atMostSecondOrder(keys, schedule.timesteps.length)
     const estimate = data ? cleanEstimate : noiseEstimate
     return logSnrSolver(
       schedule,

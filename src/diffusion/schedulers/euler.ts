@@ -2,17 +2,15 @@ import { linspace32, sigmaOf } from "../betas.ts"
 import { type Asked, define } from "./define.ts"
 import { explodingSchedule, explodingSolver } from "./exploding.ts"
 import * as k from "./keys.ts"
-import { exp, f32, log, mix, sqrt } from "./pictures.ts"
+import { along, exp, f32, log, slopeOf, sqrt } from "./pictures.ts"
 import { cleanFromExploding } from "./prediction.ts"
 import type { Answer, Call } from "./sampling.ts"
 import { respaced } from "./sigmas.ts"
 import { trained } from "./training.ts"
 
 /** x + (x - x0) / sigma * (to - sigma): Karras et al. 2022, algorithm 1. */
-export function eulerStep(x: Float32Array, x0: Float32Array, sigma: number, to: number): Float32Array {
-  const ratio = f32(to - sigma) / sigma
-  return mix([1 + ratio, x], [-ratio, x0])
-}
+export const eulerStep = (x: Float32Array, x0: Float32Array, sigma: number, to: number): Float32Array =>
+  along(x, slopeOf(x, x0, sigma), f32(to - sigma))
 
 const eulerShape = {
   ...k.training(),
@@ -83,7 +81,7 @@ export const eulerAncestral = define(
       const sigma = sigmas[index]!
       const x0 = cleanFromExploding(keys.prediction_type, sigma, x, raw)
       const { up, down } = ancestral(sigma, sigmas[index + 1]!)
-      return { x: mix([1, eulerStep(x, x0, sigma, down)], [up, noise()]), x0 }
+      return { x: along(eulerStep(x, x0, sigma, down), noise(), up), x0 }
     }
     return explodingSolver(keys, schedule.timesteps.map(f32), sigmas, () => step)
   },

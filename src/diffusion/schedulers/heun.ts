@@ -2,7 +2,7 @@ import { define } from "./define.ts"
 import { ancestral, eulerStep } from "./euler.ts"
 import { type ExplodingKeys, explodingSchedule, explodingSolver, inputScaleOf, twice } from "./exploding.ts"
 import * as k from "./keys.ts"
-import { bounded, exp, f32, lerp, log, mix } from "./pictures.ts"
+import { along, bounded, exp, f32, lerp, log, slopeOf } from "./pictures.ts"
 import { cleanFromExploding } from "./prediction.ts"
 import type { Rule, Solver } from "./sampling.ts"
 import { timestepOf32 } from "./sigmas.ts"
@@ -30,13 +30,13 @@ export const heun = define(
       return ({ raw, x, index }) => {
         const sigma = sigmas[index]!
         const x0 = bounded(cleanFromExploding(keys.prediction_type, sigma, x, raw), keys)
-        const slope = x.map((v, i) => (v - x0[i]!) / sigma)
+        const slope = slopeOf(x, x0, sigma)
         if (!held) {
           held = { x, slope }
-          return { x: mix([1, x], [f32(sigmas[index + 1]! - sigma), slope]), x0 }
+          return { x: along(x, slope, f32(sigmas[index + 1]! - sigma)), x0 }
         }
-        const half = f32(sigma - sigmas[index - 1]!) / 2
-        const next = mix([1, held.x], [half, held.slope], [half, slope])
+        const mean = slope.map((v, i) => f32(held!.slope[i]! + v) / 2)
+        const next = along(held.x, mean, f32(sigma - sigmas[index - 1]!))
         held = undefined
         return { x: next, x0 }
       }
@@ -76,10 +76,9 @@ function midpointSolver(
         held = x
         return { x: eulerStep(x, x0, sigma, middle), x0 }
       }
-      const slope = x.map((v, i) => (v - x0[i]!) / middle)
-      const next = mix([1, held], [f32(down - sigma), slope])
+      const next = along(held, slopeOf(x, x0, middle), f32(down - sigma))
       held = undefined
-      return { x: noisy ? mix([1, next], [up, noise()]) : next, x0 }
+      return { x: noisy ? along(next, noise(), up) : next, x0 }
     }
   }
   const sigmas = [...twice(schedule.sigmas), 0, 0]

@@ -9,9 +9,13 @@ import { dpmMultistep } from "./dpm-multistep.ts"
 import { dpmSinglestep } from "./dpm-singlestep.ts"
 import { euler, eulerAncestral } from "./euler.ts"
 import { heun, kdpm2, kdpm2Ancestral } from "./heun.ts"
+import { edmEuler, edmMultistep } from "./edm.ts"
+import { flowMatchEuler, flowMatchHeun } from "./flow-match.ts"
+import { ipndm } from "./ipndm.ts"
 import { lms } from "./lms.ts"
 import { pndm } from "./pndm.ts"
 import { checkedOptions, type SchedulerOptions, samplingOf } from "./sampling.ts"
+import { saSolver } from "./sa-solver.ts"
 import { unipc } from "./unipc.ts"
 
 export type { SchedulerOptions } from "./sampling.ts"
@@ -35,6 +39,12 @@ const classes: Record<string, SchedulerClass> = {
   UniPCMultistepScheduler: unipc,
   LCMScheduler: lcm,
   TCDScheduler: tcd,
+  IPNDMScheduler: ipndm,
+  SASolverScheduler: saSolver,
+  EDMEulerScheduler: edmEuler,
+  EDMDPMSolverMultistepScheduler: edmMultistep,
+  FlowMatchEulerDiscreteScheduler: flowMatchEuler,
+  FlowMatchHeunDiscreteScheduler: flowMatchHeun,
 }
 
 export const schedulerNames: readonly string[] = Object.keys(classes)

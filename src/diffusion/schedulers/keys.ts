@@ -106,3 +106,5 @@ export const indices = z
   .array(z.int())
   .nullish()
   .transform((value) => value ?? [])
+
+export const upToFour = (fallback: number) => key(z.int().min(1).max(4), fallback)

@@ -1,7 +1,7 @@
 import { define } from "./define.ts"
 import { explodingSchedule, explodingSolver } from "./exploding.ts"
 import * as k from "./keys.ts"
-import { f32, mix, type Weighted } from "./pictures.ts"
+import { along, f32, mix, slopeOf, type Weighted } from "./pictures.ts"
 import { cleanFromExploding } from "./prediction.ts"
 import type { Rule } from "./sampling.ts"
 
@@ -41,12 +41,12 @@ export const lms = define(
       return ({ raw, x, index }) => {
         const sigma = sigmas[index]!
         const x0 = cleanFromExploding(keys.prediction_type, sigma, x, raw)
-        slopes.unshift(x.map((v, i) => (v - x0[i]!) / sigma))
+        slopes.unshift(slopeOf(x, x0, sigma))
         slopes.splice(4)
         // the order counts from the schedule's start, so image to image may know fewer slopes than it has weights for
         const order = Math.min(index + 1, 4)
-        const terms = slopes.map((slope, i): Weighted => [coefficient(sigmas, index, order, i), slope])
-        return { x: mix([1, x], ...terms), x0 }
+        const terms = slopes.map((slope, i): Weighted => [f32(coefficient(sigmas, index, order, i)), slope])
+        return { x: along(x, mix(...terms), 1), x0 }
       }
     }
     return explodingSolver(keys, schedule.timesteps.map(f32), sigmas, begin)

@@ -2,16 +2,26 @@
 
 export type Weighted = readonly [weight: number, picture: Float32Array]
 
-/** Weighted sum of pictures, rounded to float32 once. */
+/** Weighted sum of pictures, rounded to float32 after each product and sum, as torch does. */
 export function mix(...terms: readonly Weighted[]): Float32Array {
-  const sum = new Float64Array(terms[0]![1].length)
+  const sum = new Float32Array(terms[0]![1].length)
   for (const [weight, picture] of terms) {
-    for (let i = 0; i < sum.length; i++) sum[i]! += weight * picture[i]!
+    const w = f32(weight)
+    for (let i = 0; i < sum.length; i++) sum[i]! += f32(w * picture[i]!)
   }
-  return Float32Array.from(sum)
+  return sum
 }
 
 export const f32 = Math.fround
+
+/** (x - x0) / sigma, rounded as torch rounds: it shows where sigmas are large. */
+export const slopeOf = (x: Float32Array, x0: Float32Array, sigma: number): Float32Array =>
+  x.map((v, i) => f32(v - x0[i]!) / sigma)
+
+/** x + slope * length, rounded as torch rounds. */
+export const along = (x: Float32Array, slope: Float32Array, length: number): Float32Array =>
+  x.map((v, i) => v + f32(slope[i]! * length))
+
 export const exp = (x: number): number => f32(Math.exp(x))
 export const expm1 = (x: number): number => f32(Math.expm1(x))
 export const log = (x: number): number => f32(Math.log(x))

@@ -38,7 +38,7 @@ const read = ({ x, raw, over }: Reading, latents: Float32Array, output: Float32A
       `the network returned ${output.length} numbers for ${latents.length} latents`,
     )
   }
-  return latents.map((v, i) => (x * v + raw * output[i]!) / over)
+  return latents.map((v, i) => f32(f32(x * v) + f32(raw * output[i]!)) / over)
 }
 
 const cleanReadings: Record<PredictionType, (level: Level) => Reading> = {
