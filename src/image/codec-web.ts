@@ -1,31 +1,38 @@
 import { fail } from "../errors.ts"
 import { broken, checkImage, type ImageLimits } from "./header.ts"
+import { writeJpeg } from "./jpeg.ts"
 import { readOrientation, writeMetadata } from "./metadata.ts"
 import { type EncodeOptions, qualityOf } from "./options.ts"
 import { checkPicture, type Picture, toRgb, toRgba, upright } from "./pixels.ts"
 import { decodePng, encodePng } from "./png-pixels.ts"
+import { writeWebp } from "./webp.ts"
 
 /** Picture files in browsers: PNG by our own code, exact; JPEG and WebP by the browser's codecs. */
 
-/** The same contract as codec.ts; JPEG and WebP values may differ by a unit between browsers. */
+/** EXIF without entries, put in place of a file's own, because browsers turn pictures by it even when told not to. */
+const noExif = Uint8Array.of(0x4d, 0x4d, 0, 42, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0)
+
+/**
+ * The same contract as codec.ts. PNG is exact; JPEG and WebP values may differ by a unit between
+ * browsers, and under half-transparent pixels by more, because canvases premultiply.
+ */
 export async function decodeImage(
   bytes: Uint8Array,
   limits: Partial<ImageLimits> = {},
   file?: string,
 ): Promise<Picture> {
-  const header = checkImage(bytes, limits, file)
-  const picture =
-    header.format === "png" ? await decodePng(bytes, file) : await decodeNative(bytes, header.format, file)
-  const turned = picture.width === header.width && picture.height === header.height
-  return turned ? upright(picture, await readOrientation(bytes).catch(() => 1)) : picture
+  const { format } = checkImage(bytes, limits, file)
+  const picture = format === "png" ? await decodePng(bytes, file) : await decodeNative(bytes, format, file)
+  return upright(picture, await readOrientation(bytes).catch(() => 1))
 }
 
 async function decodeNative(bytes: Uint8Array, format: "jpeg" | "webp", file?: string): Promise<Picture> {
-  const blob = new Blob([bytes as Uint8Array<ArrayBuffer>], { type: `image/${format}` })
+  const unturned =
+    format === "jpeg" ? writeJpeg(bytes, noExif, undefined) : writeWebp(bytes, noExif, undefined)
+  const blob = new Blob([unturned as Uint8Array<ArrayBuffer>], { type: `image/${format}` })
   const bitmap = await createImageBitmap(blob, {
     colorSpaceConversion: "none",
     premultiplyAlpha: "none",
-    imageOrientation: "none" as ImageOrientation,
   }).catch((cause) => broken(format, "its picture data cannot be decoded", file, cause))
   const { width, height } = bitmap
   const context = canvas(width, height)
