@@ -66,10 +66,11 @@ export interface Staged {
 export function stage(graph: Graph, slow: readonly (readonly string[])[]): Staged {
   const last = slow.length
   const level = new Map<Tensor, number>()
+  const rates = sizeRates(graph, slow)
   for (const node of graphNodes(graph)) {
     const own = node.op !== "input" ? -1 : rateOf(nameOf(node), slow)
     // a size taken from the shape of a later input ties a node to that input's stage
-    const sizes = [...sizeNames(node)].map((name) => rateOfSize(name, graph, slow))
+    const sizes = [...sizeNames(node)].map((name) => rates.get(name) ?? 0)
     level.set(node, Math.max(own, ...sizes, ...node.inputs.map((i) => level.get(i)!)))
   }
   const outputs: Record<string, Tensor>[] = Array.from({ length: last + 1 }, () => ({}))
@@ -126,9 +127,13 @@ const namesIn = (d: Dim): string[] =>
     floor: (a) => a,
   })
 
-function rateOfSize(name: string, graph: Graph, slow: readonly (readonly string[])[]): number {
-  const rates = graphNodes(graph)
-    .filter((n) => n.op === "input" && n.shape.some((d) => typeof d !== "number" && d.key === name))
-    .map((n) => rateOf(nameOf(n), slow))
-  return Math.min(...rates)
+/** The slowest input that tells each unknown size. */
+function sizeRates(graph: Graph, slow: readonly (readonly string[])[]): Map<string, number> {
+  const rates = new Map<string, number>()
+  for (const node of graphNodes(graph)) {
+    if (node.op !== "input") continue
+    const rate = rateOf(nameOf(node), slow)
+    for (const name of node.shape.flatMap(namesIn)) rates.set(name, Math.min(rate, rates.get(name) ?? rate))
+  }
+  return rates
 }

@@ -30,6 +30,8 @@ export interface LoadOptions {
   frugal?: boolean
   /** Where facts of weight files (hash, finite) are remembered; default: the user's cache folder; null for nowhere. */
   cache?: string | null
+  /** An engine to share; it is not ended by `release`. Default: a child process of this model's own. */
+  engine?: Engine
 }
 
 /** Seconds per phase of a generation. */
@@ -105,6 +107,7 @@ export class StableDiffusion {
   readonly device: DeviceName
   readonly facts: Promise<FileFacts>
   private readonly engine: Engine
+  private readonly shared: boolean
   private readonly networks: Networks
   private readonly tokenizers: readonly ClipTokenizer[]
   private readonly frugal: boolean
@@ -114,6 +117,7 @@ export class StableDiffusion {
     files: ModelFiles
     device: DeviceName
     engine: Engine
+    shared: boolean
     networks: Networks
     tokenizers: readonly ClipTokenizer[]
     facts: Promise<FileFacts>
@@ -123,6 +127,7 @@ export class StableDiffusion {
     this.files = parts.files
     this.device = parts.device
     this.engine = parts.engine
+    this.shared = parts.shared
     this.networks = parts.networks
     this.tokenizers = parts.tokenizers
     this.facts = parts.facts
@@ -139,7 +144,7 @@ export class StableDiffusion {
     const began = performance.now()
     const files = await openModel(name)
     const { device } = chooseDevice(options.device ?? "auto")
-    const engine = spawnEngine()
+    const engine = options.engine ?? spawnEngine()
     try {
       const networks = new Networks(files, engine, device)
       const facts = vouch(files, options.cache)
@@ -149,6 +154,7 @@ export class StableDiffusion {
         files,
         device,
         engine,
+        shared: options.engine !== undefined,
         networks,
         tokenizers,
         facts,
@@ -156,7 +162,7 @@ export class StableDiffusion {
         loadSeconds: (performance.now() - began) / 1000,
       })
     } catch (error) {
-      await engine.close()
+      if (!options.engine) await engine.close()
       throw error
     }
   }
@@ -228,9 +234,10 @@ export class StableDiffusion {
     })
   }
 
-  /** Gives back the engine's memory and process; a generation under way fails. Safe to call twice. */
+  /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */
   async release(): Promise<void> {
-    await this.engine.close()
+    if (this.shared) await this.networks.release()
+    else await this.engine.close()
   }
 }
 
