@@ -254,8 +254,8 @@ function split(
     let stop = start + match[0].length
     if (
       token.singleWord &&
-      (/[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]$/u.test(text.slice(0, start)) ||
-        /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]/u.test(text.slice(stop)))
+      (/[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u.test(text.slice(0, start)) ||
+        /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u.test(text.slice(stop)))
     )
       continue
     if (token.lstrip) start = Math.max(text.slice(0, start).replace(/\p{White_Space}+$/u, "").length, done)
