@@ -15,6 +15,8 @@ export interface Schedule {
   readonly timesteps: readonly number[]
   /** Falling float32 sigmas, one per step, without the end. */
   readonly sigmas: readonly number[]
+  /** The same before rounding. */
+  readonly exact: readonly number[]
   /** Logarithms of the training sigmas. */
   readonly logSigmas: Float32Array
 }
@@ -28,14 +30,14 @@ export function explodingSchedule(
   oneSigmaSpacing(keys)
   const training = trained(keys).sigmas
   const logSigmas = logSigmasOf(training)
-  const exact = spacedTimesteps(keys, steps, true)
-  const spaced = double ? exact : exact.map(f32)
+  const fractional = spacedTimesteps(keys, steps, true)
+  const spaced = double ? fractional : fractional.map(f32)
   const plain = spaced.map((t) => interpolate(t, training))
   const sigmas = respaced(keys, plain, steps)
-  if (!sigmas) return { timesteps: spaced, sigmas: plain.map(f32), logSigmas }
+  if (!sigmas) return { timesteps: spaced, sigmas: plain.map(f32), exact: plain, logSigmas }
   const times = sigmas.map((sigma) => timestepOf(sigma, logSigmas))
   const timesteps = wholeKarras && keys.use_karras_sigmas ? times.map(roundEven) : times
-  return { timesteps, sigmas: sigmas.map(f32), logSigmas }
+  return { timesteps, sigmas: sigmas.map(f32), exact: sigmas, logSigmas }
 }
 
 /** sqrt(sigma^2 + 1): latents are divided by it before the network sees them. */

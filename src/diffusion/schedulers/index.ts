@@ -6,6 +6,7 @@ import { ddpm } from "./ddpm.ts"
 import type { SchedulerClass } from "./define.ts"
 import { deis } from "./deis.ts"
 import { dpmMultistep } from "./dpm-multistep.ts"
+import { dpmSde } from "./dpm-sde.ts"
 import { dpmSinglestep } from "./dpm-singlestep.ts"
 import { euler, eulerAncestral } from "./euler.ts"
 import { heun, kdpm2, kdpm2Ancestral } from "./heun.ts"
@@ -35,6 +36,7 @@ const classes: Record<string, SchedulerClass> = {
   KDPM2AncestralDiscreteScheduler: kdpm2Ancestral,
   DPMSolverMultistepScheduler: dpmMultistep,
   DPMSolverSinglestepScheduler: dpmSinglestep,
+  DPMSolverSDEScheduler: dpmSde,
   DEISMultistepScheduler: deis,
   UniPCMultistepScheduler: unipc,
   LCMScheduler: lcm,

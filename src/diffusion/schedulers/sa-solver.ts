@@ -1,9 +1,10 @@
 import { contradiction, define } from "./define.ts"
 import * as k from "./keys.ts"
-import { cleanEstimate, logSnrSchedule, logSnrSolver, noiseEstimate } from "./log-snr.ts"
+import { cleanEstimate, logSnrSchedule, noiseEstimate } from "./log-snr.ts"
 import { exp, f32, mix, sqrt, type Weighted } from "./pictures.ts"
 import type { Level } from "./prediction.ts"
 import type { Rule } from "./sampling.ts"
+import { sharesAt, trained } from "./training.ts"
 
 /** Polynomial coefficients, highest power first, of x^n, x^n - n x^(n-1) + n (n-1) x^(n-2) ... at a point. */
 const ladders = [[1], [1, 1], [1, 2, 2], [1, 3, 6, 6]] as const
@@ -155,6 +156,8 @@ export const saSolver = define(
         return { x: adams(x, held.noise, step), x0 }
       }
     }
-    return logSnrSolver(schedule, begin)
+    // this class noises by the training schedule, not by its own sigmas
+    const { alphasCumprod } = trained(keys)
+    return { timesteps, shares: (index) => sharesAt(alphasCumprod, timesteps[index]!), begin }
   },
 )

@@ -30,6 +30,12 @@ export function trained(keys: TrainingKeys) {
   return trainingSchedule({ ...keys, trained_betas: betas })
 }
 
+/** Signal and noise of latents noised to a timestep. */
+export function sharesAt(alphasCumprod: Float32Array, t: number): { signal: number; noise: number } {
+  const a = alphasCumprod.at(t) ?? fail("STEPS", `timestep ${t} does not exist`, {})
+  return { signal: sqrt(a), noise: sqrt(f32(1 - a)) }
+}
+
 /** Cumulative alphas by timestep, with the value that stands beyond the last step. */
 export interface Alphas {
   /** Share of signal variance at a timestep; -1 is the last one, as in Python. */
@@ -58,6 +64,6 @@ export function alphasOf(keys: TrainingKeys, timesteps: readonly number[], toOne
   return {
     at,
     before: (t) => (t >= 0 ? at(t) : final),
-    shares: (t) => ({ signal: sqrt(at(t)), noise: sqrt(f32(1 - at(t))) }),
+    shares: (t) => sharesAt(alphasCumprod, t),
   }
 }
