@@ -87,17 +87,15 @@ export async function splitCheckpoint(
   const ldm = context.ldm ?? {}
   const pixels = nativeSize(family, prediction)
   const latents = Math.round(pixels / 2 ** ((vaeLevels(vae.keys()) || 4) - 1))
-  const pooled = text.parts.get("text_encoder_2")?.config.projection_dim
+  const pooled = width(text.parts.get("text_encoder_2")?.config.projection_dim)
+  const textWidth = width(text.parts.get("text_encoder")?.config.hidden_size)
   const facts = {
     family,
     heads: { count: ldm.heads, width: ldm.headWidth },
     sampleSize: ldm.imageSize ?? latents,
   }
   const components = new Map<string, Component>()
-  components.set(
-    "unet",
-    unetComponent(unet, layout, { ...facts, pooled: pooled === undefined ? undefined : Number(pooled) }),
-  )
+  components.set("unet", unetComponent(unet, layout, { ...facts, pooled, textWidth }))
   if (vae.size > 0) components.set("vae", vaeComponent(vae, family, pixels, ldm.scaleFactor))
   for (const [name, component] of text.parts) components.set(name, component)
   const used = (key: string) => bare || [UNET, VAE, ...text.prefixes].some((prefix) => key.startsWith(prefix))
@@ -116,6 +114,8 @@ export async function splitCheckpoint(
     metadata: context.metadata ?? new Map(),
   }
 }
+
+const width = (value: unknown) => (typeof value === "number" ? value : undefined)
 
 function unetComponent(tensors: Map<string, TensorView>, layout: UnetLayout, facts: UnetFacts): Component {
   const labels = facts.family.startsWith("sdxl") ? "add_embedding" : "class_embedding"

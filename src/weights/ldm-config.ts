@@ -35,6 +35,8 @@ export interface UnetFacts {
   sampleSize: number
   /** Channels out, for networks that have no `out` (ControlNet). */
   outChannels?: number
+  /** Width of the text encoder, for U-Nets that attend to nothing; diffusers' default 1280 otherwise. */
+  textWidth?: number | undefined
   /** Width of the pooled text embedding, where there is one. */
   pooled?: number | undefined
 }
@@ -61,7 +63,7 @@ export function unetConfig(tensors: Tensors, layout: UnetLayout, facts: UnetFact
     ],
     up_block_types: types(layout.up, "Up"),
     layers_per_block: oneOrList(layout.down.map((level) => level.depths.length)),
-    cross_attention_dim: context === undefined ? null : size(tensors, context, 1, what),
+    cross_attention_dim: context === undefined ? (facts.textWidth ?? 1280) : size(tensors, context, 1, what),
     attention_head_dim: headsOf(widths, facts),
     use_linear_projection: projection?.shape.length === 2,
     ...depths(layout),
