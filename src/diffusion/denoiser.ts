@@ -24,15 +24,18 @@ function predictionOf(config: TrainingConfig): PredictionType {
   })
 }
 
-/** Levels of a table of rising sigmas, interpolated in log sigma as k-diffusion's DiscreteSchedule does. */
+const f32 = Math.fround
+const log32 = (x: number): number => f32(Math.log(x))
+
+/** Levels of a table of rising sigmas, interpolated in float32 log sigma as k-diffusion's DiscreteSchedule does. */
 export function tabled(sigmas: Float32Array, prediction: PredictionType): NoiseLevels {
-  const logs = Float64Array.from(sigmas, Math.log)
+  const logs = Float32Array.from(sigmas, log32)
   const last = logs.length - 1
   return {
     sigmas,
     prediction,
     timeOf(sigma) {
-      const log = Math.log(sigma)
+      const log = log32(sigma)
       if (!(log > logs[0]!)) return 0
       if (log >= logs[last]!) return last
       let low = 0
@@ -42,13 +45,13 @@ export function tabled(sigmas: Float32Array, prediction: PredictionType): NoiseL
         if (logs[middle]! <= log) low = middle
         else high = middle
       }
-      return low + (log - logs[low]!) / (logs[high]! - logs[low]!)
+      return low + f32(f32(log - logs[low]!) / f32(logs[high]! - logs[low]!))
     },
     sigmaAt(time) {
       const low = Math.min(Math.max(Math.floor(time), 0), last)
       const high = Math.min(low + 1, last)
-      const part = Math.min(Math.max(time - low, 0), 1)
-      return part === 0 ? sigmas[low]! : Math.exp((1 - part) * logs[low]! + part * logs[high]!)
+      const part = f32(Math.min(Math.max(time - low, 0), 1))
+      return f32(Math.exp(f32(f32(f32(1 - part) * logs[low]!) + f32(part * logs[high]!))))
     },
   }
 }

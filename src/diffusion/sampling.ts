@@ -1,15 +1,17 @@
 import { fail } from "../errors.ts"
+import { compvisSchedule, consistencyLevels } from "./a1111.ts"
 import type { TrainingConfig } from "./betas.ts"
 import { brownianTree, type StepNoise } from "./brownian.ts"
-import { denoiser, noiseLevels } from "./denoiser.ts"
+import { denoiser, type NoiseLevels, noiseLevels } from "./denoiser.ts"
 import { mix } from "./latent.ts"
 import type { KSampler, Plan } from "./samplers/run.ts"
 import { type SamplerId, type SamplerOptions, samplerIds, samplers } from "./samplers.ts"
 import { type ScheduleId, type ScheduleOptions, type SigmaSchedule, sigmaSchedule } from "./schedules.ts"
 import type { SampleRun, Sampling, SamplingOptions } from "./types.ts"
 
-export { samplerIds } from "./samplers.ts"
-export { scheduleIds } from "./schedules.ts"
+export { parseSamplerLabel, parseScheduleLabel, type SamplerRecipe } from "./labels.ts"
+export { type SamplerId, samplerIds } from "./samplers.ts"
+export { type Dialect, type ScheduleId, scheduleIds } from "./schedules.ts"
 
 /** The model's scheduler_config.json, as far as samplers over its noise levels read it. */
 export interface KTraining extends TrainingConfig {
@@ -30,20 +32,26 @@ export interface KSamplingOptions
   readonly brownian?: boolean
   /** One more level is made and the one before the last left out (A1111's DPM2 and 3M SDE, ComfyUI's UniPC). */
   readonly discardPenultimate?: boolean
+  /** A1111's DDIM, PLMS and UniPC over timesteps, ending above 0; or its LCM over the levels of the distillation. */
+  readonly method?: "compvis" | "consistency"
 }
 
-function scheduleOf(options: KSamplingOptions, levels: ReturnType<typeof noiseLevels>): SigmaSchedule {
+function ownSigmas(sigmas: readonly number[]): SigmaSchedule {
+  const falls = sigmas.every((s, i) => s >= 0 && (i === 0 || s < sigmas[i - 1]!))
+  if (falls && sigmas.length >= 2) return { sigmas }
+  return fail("SCHEDULE", "the noise levels do not fall", {
+    hint: "Give at least two, each lower than the one before.",
+  })
+}
+
+function scheduleOf(options: KSamplingOptions, levels: NoiseLevels): SigmaSchedule {
   const { sigmas, schedule = "normal", steps, discardPenultimate, training } = options
-  if (sigmas) {
-    const falls = sigmas.every((s, i) => s >= 0 && (i === 0 || s < sigmas[i - 1]!))
-    if (!falls || sigmas.length < 2) {
-      fail("SCHEDULE", "the noise levels do not fall", {
-        hint: "Give at least two, each lower than the one before.",
-      })
-    }
-    return { sigmas }
-  }
+  if (sigmas) return ownSigmas(sigmas)
   const ask = { ...options, stepsOffset: training.steps_offset }
+  const compvis = options.method === "compvis"
+  if (compvis && steps > 1 && steps <= levels.sigmas.length) {
+    return compvisSchedule(steps, options.sampler === "unipc", levels)
+  }
   const made = sigmaSchedule(schedule, discardPenultimate ? steps + 1 : steps, levels, ask)
   if (!discardPenultimate || made.sigmas.length < 3) return made
   return { sigmas: [...made.sigmas.slice(0, -2), made.sigmas.at(-1)!], times: made.times?.slice(0, -1) }
@@ -95,9 +103,16 @@ const checkedEta = (eta: number | undefined): void => {
   }
 }
 
-/** ComfyUI scales pure noise to the deviation that noised latents would have. */
-const startScale = (sigma: number, highest: number, options: KSamplingOptions): number =>
-  options.dialect === "comfy" && sigma >= highest * (1 - 1e-5) ? Math.sqrt(1 + sigma ** 2) : sigma
+/**
+ * k-diffusion scales pure noise by sigma. ComfyUI at the highest level, and diffusers with leading timesteps, scale it
+ * to the deviation that noised latents would have.
+ */
+function startScale(sigma: number, highest: number, options: KSamplingOptions): number {
+  const { dialect, schedule, sigmas, method } = options
+  const leading = schedule === "leading" && sigmas === undefined
+  const wide = method === "compvis" || (dialect === "comfy" ? sigma >= highest * (1 - 1e-5) : leading)
+  return wide ? Math.sqrt(1 + sigma ** 2) : sigma
+}
 
 const noPlan: Plan = { calls: [], after: [] }
 
@@ -109,13 +124,15 @@ const noPlan: Plan = { calls: [], after: [] }
 export function kSampling(options: KSamplingOptions): Sampling {
   checkedEta(options.eta)
   const sampler = samplerOf(options.sampler)
-  const levels = noiseLevels(options.training)
+  const trained = noiseLevels(options.training)
+  const levels = options.method === "consistency" ? consistencyLevels(trained) : trained
   const whole = scheduleOf(options, levels)
   const { sigmas, times } = sliced(whole, options)
   const clock = new Map(times?.map((t, i) => [sigmas[i]!, t]))
   const plan = sampler.plan?.({ sigmas, levels, options }) ?? noPlan
   const total = sampler.plan ? plan.after.length : sigmas.length - 1
   const top = sigmas[0]!
+  const end = options.method === "compvis" ? sigmas.at(-1)! : 0 // what is left stays in variance-preserving scale
   return {
     timesteps: plan.calls.map((s) => clock.get(s) ?? levels.timeOf(s)),
     steps: total,
@@ -139,7 +156,7 @@ export function kSampling(options: KSamplingOptions): Sampling {
         yield { index, total: Math.max(total, index + 1), ...step }
         index++
       }
-      return x
+      return end > 0 ? mix([1 / Math.sqrt(1 + end ** 2), x]) : x
     },
   }
 }

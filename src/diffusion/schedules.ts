@@ -1,4 +1,5 @@
 import { fail } from "../errors.ts"
+import { linspace32 } from "./betas.ts"
 import type { NoiseLevels } from "./denoiser.ts"
 import { betaQuantile } from "./schedulers/beta-quantile.ts"
 import { countDown, interpolate, linspace, roundEven } from "./schedulers/numpy.ts"
@@ -44,7 +45,7 @@ const endingInZero = (sigmas: readonly number[]): SigmaSchedule => ({ sigmas: [.
 function spread({ levels }: Ask, count: number): number[] {
   const start = levels.timeOf(levels.sigmas.at(-1)!)
   const end = levels.timeOf(levels.sigmas[0]!)
-  return linspace(start, end, count).map((t) => levels.sigmaAt(t))
+  return Array.from(linspace32(start, end, count), (t) => levels.sigmaAt(t))
 }
 
 function normal(ask: Ask): SigmaSchedule {
@@ -53,15 +54,23 @@ function normal(ask: Ask): SigmaSchedule {
   return endsClean ? { sigmas: spread(ask, ask.n + 1).map(f32) } : endingInZero(spread(ask, ask.n))
 }
 
+// torch's float32 steps from here on: a Brownian tree gives other noise for a sigma one unit off
+
 /** Karras et al. 2022, eq. 5. */
 function karras({ n, low, high, options: { rho = 7 } }: Ask): SigmaSchedule {
-  const [from, to] = [high ** (1 / rho), low ** (1 / rho)]
-  return endingInZero(linspace(0, 1, n).map((part) => (from + part * (to - from)) ** rho))
+  const from = high ** (1 / rho)
+  const span = f32(low ** (1 / rho) - from)
+  return endingInZero(Array.from(linspace32(0, 1, n), (part) => f32(f32(from) + f32(part * span)) ** rho))
 }
 
+const exponential = ({ n, low, high }: Ask): SigmaSchedule =>
+  endingInZero(Array.from(linspace32(Math.log(high), Math.log(low), n), Math.exp))
+
+/** A polynomial in log sigma (k-diffusion). */
 function polyexponential({ n, low, high, options: { rho = 1 } }: Ask): SigmaSchedule {
-  const [from, to] = [Math.log(high), Math.log(low)]
-  return endingInZero(linspace(1, 0, n).map((part) => Math.exp(part ** rho * (from - to) + to)))
+  const span = f32(Math.log(high) - Math.log(low))
+  const ramp = Array.from(linspace32(1, 0, n), (part) => f32(part ** rho))
+  return endingInZero(ramp.map((part) => Math.exp(f32(f32(part * span) + f32(Math.log(low))))))
 }
 
 /** Every `length / n`-th level counted from the noisiest. */
@@ -95,10 +104,10 @@ function beta({ n, low, high, levels, options: { dialect, alpha = 0.6 } }: Ask):
 
 /** Sabour et al. 2024, theorem 3.1; A1111 ends at the lowest level, ComfyUI at 0. */
 function klOptimal({ n, low, high, options }: Ask): SigmaSchedule {
-  const [from, to] = [Math.atan(high), Math.atan(low)]
-  const at = (part: number) => Math.tan(part * to + (1 - part) * from)
-  if (options.dialect === "comfy") return endingInZero(linspace(0, 1, n).map(at))
-  return { sigmas: Array.from({ length: n + 1 }, (_, i) => f32(at(i / n))) }
+  const [from, to] = [f32(Math.atan(high)), f32(Math.atan(low))]
+  const at = (part: number) => f32(Math.tan(f32(f32(f32(part) * to) + f32(f32(1 - f32(part)) * from))))
+  if (options.dialect === "comfy") return endingInZero(n === 1 ? [high] : linspace(0, 1, n).map(at))
+  return { sigmas: Array.from({ length: n + 1 }, (_, i) => at(i / n)) }
 }
 
 // Sabour et al. 2024, "Align Your Steps", the published ten-step tables
@@ -124,7 +133,7 @@ function timed({ levels }: Ask, times: readonly number[]): SigmaSchedule {
 const schedules = {
   normal,
   karras,
-  exponential: (ask) => polyexponential({ ...ask, options: { ...ask.options, rho: 1 } }),
+  exponential,
   polyexponential,
   "sgm-uniform": (ask) => endingInZero(spread(ask, ask.n + 1).slice(0, -1)),
   simple,

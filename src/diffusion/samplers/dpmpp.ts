@@ -77,6 +77,15 @@ async function* dpmpp3mSde(run: KRun): Steps {
 /** Geometric middle of a step. */
 const between = (s: number, next: number): number => Math.sqrt(s * next)
 
+const f32 = Math.fround
+
+/** k-diffusion's float32 way there and back through log sigma: a Brownian tree wants the very same numbers. */
+function logarithmic(s: number, next: number): [from: number, middle: number, to: number] {
+  const [a, b] = [f32(Math.log(s)), f32(Math.log(next))]
+  const middle = f32(a + f32(b - a) / 2)
+  return [f32(Math.exp(a)), f32(Math.exp(middle)), f32(Math.exp(b))]
+}
+
 /** DPM-Solver++ (stochastic, second order, singlestep): two ancestral steps from one start (k-diffusion). */
 async function* dpmppSde(run: KRun): Steps {
   let { x } = run
@@ -85,12 +94,12 @@ async function* dpmppSde(run: KRun): Steps {
     const x0 = await run.denoise(x, s)
     if (next === 0) x = mix(...flow(s, 0, x, x0))
     else {
-      const middle = between(s, next)
+      const [from, middle, to] = logarithmic(s, next)
       const [down1, up1] = ancestral(s, middle, eta)
-      const half = mix(...flow(s, down1, x, x0), ...fresh(run, up1, s, middle))
+      const half = mix(...flow(s, down1, x, x0), ...fresh(run, up1, from, middle))
       const end = await run.denoise(half, middle)
       const [down2, up2] = ancestral(s, next, eta)
-      x = mix(...flow(s, down2, x, end), ...fresh(run, up2, s, next))
+      x = mix(...flow(s, down2, x, end), ...fresh(run, up2, from, to))
     }
     yield { x, x0 }
   }
@@ -116,7 +125,7 @@ export const dpmppFamily = {
   "dpmpp-2m": { run: dpmpp2m, plan: oneCall },
   "dpmpp-2m-sde": { run: dpmpp2mSde, plan: oneCall },
   "dpmpp-3m-sde": { run: dpmpp3mSde, plan: oneCall },
-  "dpmpp-sde": { run: dpmppSde, plan: stepwise((s, next) => (next === 0 ? [s] : [s, between(s, next)])) },
+  "dpmpp-sde": { run: dpmppSde, plan: stepwise((s, next) => (next === 0 ? [s] : [s, logarithmic(s, next)[1]])) },
   "dpmpp-2s-a": {
     run: dpmpp2sAncestral,
     plan: stepwise((s, next, _, { options }) => {
