@@ -1,7 +1,7 @@
 // Runs the program or its tests from a clone: installs what the lockfile names, builds what changed, then gets out of the way.
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
@@ -10,10 +10,17 @@ const at = (...parts) => join(root, ...parts)
 const read = (file) => (existsSync(file) ? readFileSync(file, "utf8") : "")
 const hash = (text) => createHash("sha256").update(text).digest("hex")
 
+class Failed extends Error {
+  constructor(status) {
+    super(`a step ended with ${status}`)
+    this.status = status
+  }
+}
+
 /** Runs a child on this terminal's stderr, so that stdout stays the program's own. */
 function child(args, options = {}) {
   const done = spawnSync(process.execPath, args, { cwd: root, stdio: ["inherit", 2, 2], ...options })
-  if (done.status !== 0) process.exit(done.status ?? 1)
+  if (done.status !== 0) throw new Failed(done.status ?? 1)
 }
 
 /** `npm ci` when the lockfile, Node or the platform is not the one that was installed for. */
@@ -44,14 +51,26 @@ function build() {
     .map((path) => [path, statSync(path).size, statSync(path).mtimeMs].join())
   const want = hash(seen.sort().join("\n"))
   if (read(stamp) === want) return
-  rmSync(at("dist"), { recursive: true, force: true })
-  child([at("node_modules", "typescript", "bin", "tsc"), "-p", at("tsconfig.json")])
-  writeFileSync(stamp, want)
+  // built aside and swapped in, so that a program that is running keeps its files until the last moment
+  const aside = at(`dist.${process.pid}.tmp`)
+  try {
+    child([at("node_modules", "typescript", "bin", "tsc"), "-p", at("tsconfig.json"), "--outDir", aside])
+    writeFileSync(join(aside, ".go"), want)
+    rmSync(at("dist"), { recursive: true, force: true })
+    renameSync(aside, at("dist"))
+  } finally {
+    rmSync(aside, { recursive: true, force: true })
+  }
 }
 
 const [task, ...args] = process.argv.slice(2)
-install()
-build()
+try {
+  install()
+  build()
+} catch (error) {
+  if (!(error instanceof Failed)) throw error
+  process.exit(error.status)
+}
 if (task === "start") {
   // npm runs scripts in the package folder; the caller's paths are relative to where they stood
   if (process.env.INIT_CWD) process.chdir(process.env.INIT_CWD)
