@@ -72,6 +72,7 @@ export interface OpAttrs {
   linear: None
   conv2d: ConvAttrs
   convInput: ConvAttrs & { height: Dim; width: Dim }
+  blockedConv: ConvAttrs & { block: number; back: boolean }
   attention: AttentionAttrs
   layerNorm: { eps: number }
   groupNorm: { groups: number; eps: number }

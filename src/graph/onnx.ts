@@ -34,6 +34,10 @@ class Writer implements Emitter {
   private readonly names = new Map<Tensor, string>()
   private readonly shared = new Map<string, string>()
   private readonly sizes = new Map<string, { input: string; axis: number; by: number }>()
+  private readonly domains = new Map([
+    ["", 21],
+    ["com.microsoft", 1],
+  ])
   private count = 0
 
   constructor(weights: ReadonlyMap<string, StoredTensor>) {
@@ -51,13 +55,9 @@ class Writer implements Emitter {
       this.body.message(12, valueInfo(name, node))
     }
     this.body.bytes(2, "aquatint")
-    return new Message()
-      .int(1, 10)
-      .bytes(2, "aquatint")
-      .message(7, this.body)
-      .message(8, opset("", 21))
-      .message(8, opset("com.microsoft", 1))
-      .finish()
+    const model = new Message().int(1, 10).bytes(2, "aquatint").message(7, this.body)
+    for (const [domain, version] of this.domains) model.message(8, opset(domain, version))
+    return model.finish()
   }
 
   private input(node: Tensor): void {
@@ -157,6 +157,7 @@ class Writer implements Emitter {
     node.bytes(3, outputs[0]!).bytes(4, type)
     for (const [key, value] of Object.entries(attrs)) node.message(5, attribute(key, value))
     if (domain) node.bytes(7, domain)
+    if (!this.domains.has(domain)) this.domains.set(domain, 1)
     this.body.message(1, node)
   }
 

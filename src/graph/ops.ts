@@ -1,4 +1,5 @@
 import type { OpAttrs, OpName } from "./attrs.ts"
+import { blocked } from "./ops/blocked.ts"
 import { elementwise } from "./ops/elementwise.ts"
 import { layout } from "./ops/layout.ts"
 import { network } from "./ops/network.ts"
@@ -22,5 +23,6 @@ export const ops: { readonly [N in OpName]: Op<OpAttrs[N]> } = {
   ...elementwise,
   ...layout,
   ...network,
+  ...blocked,
   ...reductions,
 }

@@ -306,7 +306,13 @@ export const cases: Record<Exclude<OpName, Leaf>, readonly Case[]> = {
     conv([2, 4, 4, 4], [6, 2, 3, 3], { pads: [1, 1, 1, 1], groups: 2 }),
     conv([1, 3, 5, 5], [3, 1, 3, 3], { stride: 2, pads: [1, 1, 1, 1], groups: 3 }),
     conv([1, 2, 6, 5], [2, 2, 4, 3], { stride: 3, pads: [1, 0, 2, 1] }),
+    conv([2, 2, 9, 8], [3, 2, 3, 3], { pads: [1, 1, 1, 1] }),
+    conv([1, 1, 10, 9], [2, 1, 3, 2], { pads: [0, 1, 1, 0] }),
+    conv([2, 2, 9, 8], [2, 2, 1, 1]),
+    conv([1, 2, 18, 16], [2, 2, 3, 3], { stride: 2, pads: [1, 1, 1, 1] }),
   ],
+  // checked by test/train/step.test.ts, with the block of the machine
+  blockedConv: [],
   convInput: [
     convInput([1, 3, 4, 4], [3, 2, 3, 3], 4, 4, { pads: [1, 1, 1, 1] }),
     convInput([1, 2, 2, 3], [2, 2, 3, 3], 4, 6, { stride: 2, pads: [1, 1, 1, 1] }),

@@ -82,7 +82,7 @@ function slopes(c: Case, weights: Float64Array, k: number): Float64Array {
   })
 }
 
-const table = Object.entries(cases) as [OpName, readonly Case[]][]
+const table = (Object.entries(cases) as [OpName, readonly Case[]][]).filter(([, list]) => list.length > 0)
 
 describe.each(table)("%s", (op, list) => {
   test.each(list.map((c, i) => [i, c] as const))("case %i: values", async (_i, c) => {

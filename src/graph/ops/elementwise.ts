@@ -28,11 +28,13 @@ const swish =
   (e: Emitter, [x]: readonly string[]): string =>
     e.node("QuickGelu", [x!], { alpha: { float: alpha } }, "com.microsoft")
 
+/** s + alpha y (1 - s), with y from the way forward. */
 const swishGrad =
   (alpha: number): Unary =>
-  (g, _y, x) => {
-    const s = x.mul(alpha).sigmoid()
-    return g.mul(s.mul(x.mul(alpha).mul(scalar(1).sub(s)).add(1)))
+  (g, y, x) => {
+    const times = (t: Tensor) => (alpha === 1 ? t : t.mul(alpha))
+    const s = times(x).sigmoid()
+    return g.mul(s.add(times(y).mul(scalar(1).sub(s))))
   }
 
 const sqrt2Pi = Math.sqrt(2 * Math.PI)

@@ -135,14 +135,15 @@ export const layout = {
     shape: ([g, ids], { rows }) => ({ shape: [rows, ...g!.shape.slice(ids!.rank)], dtype: g!.dtype }),
     grad: (g, _y, [, ids]) => [g.gather(ids!), null],
     onnx: (e, [g, ids], _a, node) => {
+      // ScatterND adds from several threads at once and loses sums of equal rows; this one works in order
       const [values, places] = node.inputs
       const zero = e.node("Expand", [e.float(0), e.shape(node.shape)])
-      const at = e.node("Reshape", [ids!, e.shape([mulDim(...places!.shape), 1])])
-      const rows = e.node("Reshape", [
-        g!,
-        e.shape([mulDim(...places!.shape), ...values!.shape.slice(places!.rank)]),
-      ])
-      return e.node("ScatterND", [zero, at, rows], { reduction: "add" })
+      const rest = values!.shape.slice(places!.rank)
+      const count = mulDim(...places!.shape)
+      const column = e.node("Reshape", [ids!, e.shape([count, ...rest.map(() => 1)])])
+      const at = e.node("Expand", [column, e.shape([count, ...rest])])
+      const rows = e.node("Reshape", [g!, e.shape([count, ...rest])])
+      return e.node("ScatterElements", [zero, at, rows], { axis: 0, reduction: "add" })
     },
   }),
 } as const
