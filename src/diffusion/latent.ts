@@ -10,7 +10,7 @@ export function mix(...terms: readonly Weighted[]): Float32Array {
   for (const [weight, latents] of terms) {
     for (let i = 0; i < sum.length; i++) sum[i]! += weight * latents[i]!
   }
-  return Float32Array.from(sum)
+  return new Float32Array(sum)
 }
 
 /** Consecutive pairs: each noise level and the one after it. */
