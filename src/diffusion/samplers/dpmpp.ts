@@ -125,7 +125,10 @@ export const dpmppFamily = {
   "dpmpp-2m": { run: dpmpp2m, plan: oneCall },
   "dpmpp-2m-sde": { run: dpmpp2mSde, plan: oneCall },
   "dpmpp-3m-sde": { run: dpmpp3mSde, plan: oneCall },
-  "dpmpp-sde": { run: dpmppSde, plan: stepwise((s, next) => (next === 0 ? [s] : [s, logarithmic(s, next)[1]])) },
+  "dpmpp-sde": {
+    run: dpmppSde,
+    plan: stepwise((s, next) => (next === 0 ? [s] : [s, logarithmic(s, next)[1]])),
+  },
   "dpmpp-2s-a": {
     run: dpmpp2sAncestral,
     plan: stepwise((s, next, _, { options }) => {
