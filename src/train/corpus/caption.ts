@@ -39,7 +39,11 @@ export const randomLanguage = (random: Random): Language => (random.chance(0.25)
  * @param language drawn when absent: English three times in four
  * @example caption(spec, new Random(1), "de") // "ein roter Leuchtturm am Meer bei Nacht, flache Illustration"
  */
-export function caption(spec: SceneSpec, random: Random, language: Language = randomLanguage(random)): string {
+export function caption(
+  spec: SceneSpec,
+  random: Random,
+  language: Language = randomLanguage(random),
+): string {
   return say(spec, choose(spec, random), random, language)
 }
 

@@ -58,7 +58,9 @@ export function corpus({ seed, size, split, language }: CorpusOptions): Corpus {
 
 function itemSeed(seed: number, index: number, split: Split): number {
   if (!Number.isInteger(index) || index < 0 || index > 4294967295)
-    fail("CORPUS_INDEX", `The corpus has no item ${index}.`, { hint: "Items are counted from 0 to 4294967295." })
+    fail("CORPUS_INDEX", `The corpus has no item ${index}.`, {
+      hint: "Items are counted from 0 to 4294967295.",
+    })
   return mixBits(mixBits((seed ^ (split === "train" ? 0 : 0x5bd1e995)) >>> 0) + Math.imul(index, 0x9e3779b1))
 }
 

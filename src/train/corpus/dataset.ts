@@ -1,9 +1,9 @@
-import { mkdir, open, readdir, readFile, rename, stat, writeFile } from "node:fs/promises"
+import { mkdir, open, readdir, readFile, rename, rmdir, stat, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { fail } from "../../errors.ts"
-import { encodeImage } from "../../image/codec.ts"
 import type { Language } from "./caption.ts"
-import { type Corpus, type CorpusEntry, type CorpusItem, corpus } from "./corpus.ts"
+import { type Corpus, type CorpusEntry, corpus } from "./corpus.ts"
+import { fastPng } from "./fast-png.ts"
 import { CC0, datasheet } from "./licence.ts"
 import type { Split } from "./spec.ts"
 
@@ -47,32 +47,66 @@ const PER_FOLDER = 1000
  * @example for await (const { done, count } of drawDataset({ out: "scenes", count: 1000 })) show(done / count)
  */
 export async function* drawDataset(options: DatasetOptions): AsyncGenerator<DatasetProgress> {
-  const { out, count, size = 256, seed = 1, format = "imagefolder", split = "train", language, signal } = options
+  const {
+    out,
+    count,
+    size = 256,
+    seed = 1,
+    format = "imagefolder",
+    split = "train",
+    language,
+    signal,
+  } = options
   if (!Number.isInteger(count) || count < 1 || count > 1e7)
-    fail("DATASET_COUNT", `A data set of ${count} pictures cannot be drawn.`, { hint: "Choose 1 to 10000000." })
+    fail("DATASET_COUNT", `A data set of ${count} pictures cannot be drawn.`, {
+      hint: "Choose 1 to 10000000.",
+    })
   await refuseFull(out)
   const partial = `${out}.partial`
   const settings = { count, size, seed, format, split, language: language ?? "mixed" }
   await prepare(partial, settings)
   const items = corpus({ seed, size, split, language })
-  for (let i = 0; i < count; i++) {
-    signal?.throwIfAborted()
-    await writeItem(partial, items, i, format)
-    yield { done: i + 1, count }
-  }
+  let done = 0
+  for await (const _ of inFlight(count, (i) => writeItem(partial, items, i, format), signal))
+    yield { done: ++done, count }
   if (format === "imagefolder") await writeMetadata(partial, items, count)
   await writeWhole(join(partial, "LICENSE"), CC0)
   await writeWhole(join(partial, "README.md"), datasheet(settings))
+  await rmdir(out).catch(() => {})
   await rename(partial, out)
+}
+
+/** Runs tasks 0 to count - 1 in order, a few at a time, so that packing and writing overlap with drawing. */
+async function* inFlight(count: number, task: (i: number) => Promise<void>, signal?: AbortSignal) {
+  const running: Promise<void>[] = []
+  try {
+    for (let i = 0; i < count; i++) {
+      signal?.throwIfAborted()
+      const item = task(i)
+      item.catch(() => {}) // a failure is met when its turn comes
+      running.push(item)
+      if (running.length === 8) yield await running.shift()
+    }
+    while (running.length > 0) yield await running.shift()
+  } finally {
+    await Promise.allSettled(running)
+  }
 }
 
 async function refuseFull(out: string): Promise<void> {
   const entries = await readdir(out).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT") return []
-    return fail("DATASET_EXISTS", `${out} cannot be made a folder.`, { file: out, cause, hint: "Name another folder." })
+    return fail("DATASET_EXISTS", `${out} cannot be made a folder.`, {
+      file: out,
+      cause,
+      hint: "Name another folder.",
+    })
   })
   if (entries.length > 0)
-    fail("DATASET_EXISTS", `The folder ${out} is not empty.`, { file: out, hint: "Name a new folder, or empty this one." })
+    fail("DATASET_EXISTS", `The folder ${out} is not empty.`, {
+      file: out,
+      hint: "Name a new folder, or empty this one.",
+    })
 }
 
 /** Makes the partial folder, or checks that the one found was made with the same settings. */
@@ -97,14 +131,9 @@ async function writeItem(folder: string, items: Corpus, index: number, format: D
   // the picture is written last, so that its presence means the item is whole
   if (await exists(`${path}.png`)) return
   const item = items.item(index)
-  if (index % PER_FOLDER === 0 || !(await exists(dirname(path)))) await mkdir(dirname(path), { recursive: true })
+  const [bytes] = await Promise.all([fastPng(item), mkdir(dirname(path), { recursive: true })])
   if (format === "captions") await writeWhole(`${path}.txt`, `${item.caption}\n`)
-  await writeWhole(`${path}.png`, await png(item))
-}
-
-function png({ width, height, data }: CorpusItem): Promise<Uint8Array> {
-  const pixels = new Uint8ClampedArray(data.buffer, data.byteOffset, data.length)
-  return encodeImage({ width, height, channels: 3, data: pixels }, { format: "png" })
+  await writeWhole(`${path}.png`, bytes)
 }
 
 /** One line a picture, in Hugging Face's imagefolder form, with the scene behind the caption. */

@@ -11,31 +11,69 @@ interface Word {
 }
 
 const STANDS = [["stands", "stand"]] as const
-const GROWS = [["grows", "grow"], ["stands", "stand"]] as const
+const GROWS = [
+  ["grows", "grow"],
+  ["stands", "stand"],
+] as const
 
 export const ENGLISH_SUBJECTS: Record<SubjectKind, Word> = {
-  house: { nouns: [["house", "houses"], ["cottage", "cottages"]], verbs: STANDS },
+  house: {
+    nouns: [
+      ["house", "houses"],
+      ["cottage", "cottages"],
+    ],
+    verbs: STANDS,
+  },
   lighthouse: { nouns: [["lighthouse", "lighthouses"]], verbs: STANDS },
   tree: { nouns: [["tree", "trees"]], verbs: GROWS },
-  pine: { nouns: [["pine tree", "pine trees"], ["fir tree", "fir trees"], ["pine", "pines"]], verbs: GROWS },
+  pine: {
+    nouns: [
+      ["pine tree", "pine trees"],
+      ["fir tree", "fir trees"],
+      ["pine", "pines"],
+    ],
+    verbs: GROWS,
+  },
   sailboat: {
-    nouns: [["sailboat", "sailboats"], ["sailing boat", "sailing boats"], ["boat", "boats"]],
-    verbs: [["floats", "float"], ["sails", "sail"]],
+    nouns: [
+      ["sailboat", "sailboats"],
+      ["sailing boat", "sailing boats"],
+      ["boat", "boats"],
+    ],
+    verbs: [
+      ["floats", "float"],
+      ["sails", "sail"],
+    ],
   },
   windmill: { nouns: [["windmill", "windmills"]], verbs: STANDS },
   castle: { nouns: [["castle", "castles"]], verbs: STANDS },
   balloon: {
-    nouns: [["hot air balloon", "hot air balloons"], ["balloon", "balloons"]],
+    nouns: [
+      ["hot air balloon", "hot air balloons"],
+      ["balloon", "balloons"],
+    ],
     verbs: [["floats", "float"]],
   },
   cactus: { nouns: [["cactus", "cacti"]], verbs: GROWS },
   tent: { nouns: [["tent", "tents"]], verbs: STANDS },
-  cat: { nouns: [["cat", "cats"], ["kitten", "kittens"]], verbs: [["sits", "sit"]] },
+  cat: {
+    nouns: [
+      ["cat", "cats"],
+      ["kitten", "kittens"],
+    ],
+    verbs: [["sits", "sit"]],
+  },
   mushroom: { nouns: [["mushroom", "mushrooms"]], verbs: GROWS },
   flower: { nouns: [["flower", "flowers"]], verbs: [["grows", "grow"]] },
   car: { nouns: [["car", "cars"]], verbs: STANDS },
   rocket: { nouns: [["rocket", "rockets"]], verbs: [["takes off", "take off"]] },
-  bird: { nouns: [["bird", "birds"]], verbs: [["stands", "stand"], ["sits", "sit"]] },
+  bird: {
+    nouns: [["bird", "birds"]],
+    verbs: [
+      ["stands", "stand"],
+      ["sits", "sit"],
+    ],
+  },
 }
 
 export const ENGLISH_COLOURS: Record<Colour, readonly string[]> = {
@@ -142,16 +180,29 @@ export function sayEnglish(spec: SceneSpec, said: Said, random: Random): string 
   const style = STYLES[spec.style]
   const form = random.weighted({ phrase: 66, placed: 10, verb: 14, there: 10 })
   if (form === "phrase" || spec.second) {
-    const body = [subjects(spec, said, random), ...random.shuffled([place, ...when])].filter(Boolean).join(" ")
+    const body = [subjects(spec, said, random), ...random.shuffled([place, ...when])]
+      .filter(Boolean)
+      .join(" ")
     const frame = random.weighted({ after: 50, of: 25, in: 25 })
     if (!said.style) return random.chance(0.25) ? `${random.pick(ANY_PICTURE)} ${body}` : body
     if (frame === "of") return `${random.pick(style.of)} ${body}`
     return frame === "in" ? `${body} ${random.pick(style.in)}` : `${body}, ${random.pick(style.tag)}`
   }
-  return finish(sentence(spec, said, form, place, when, random), said.style ? random.pick(style.tag) : "", random)
+  return finish(
+    sentence(spec, said, form, place, when, random),
+    said.style ? random.pick(style.tag) : "",
+    random,
+  )
 }
 
-function sentence(spec: SceneSpec, said: Said, form: string, place: string, when: string[], random: Random): string {
+function sentence(
+  spec: SceneSpec,
+  said: Said,
+  form: string,
+  place: string,
+  when: string[],
+  random: Random,
+): string {
   const who = subjects(spec, said, random)
   const verb = random.pick(ENGLISH_SUBJECTS[spec.subject.kind].verbs)[spec.count === 1 ? 0 : 1]
   const rest = random.shuffled([place, ...when].filter(Boolean))
@@ -169,9 +220,14 @@ function sayTags(spec: SceneSpec, said: Said, place: string, when: string[], ran
   const side = said.position && !spec.second && spec.count === 1 ? spec.position : null
   const things = spec.second
     ? [subjects(spec, said, random)]
-    : [described(spec.subject, spec.count, spec, said.colour, said.size, random), side ? random.pick(["", "", side === "centre" ? "centre" : side]) : ""]
+    : [
+        described(spec.subject, spec.count, spec, said.colour, said.size, random),
+        side ? random.pick(["", "", side === "centre" ? "centre" : side]) : "",
+      ]
   const style = said.style ? random.pick(STYLES[spec.style].tag) : ""
-  return [things.filter(Boolean).join(", "), ...random.shuffled([place, ...when, style])].filter(Boolean).join(", ")
+  return [things.filter(Boolean).join(", "), ...random.shuffled([place, ...when, style])]
+    .filter(Boolean)
+    .join(", ")
 }
 
 /** The subjects with their sides: "a red house on the left and a cat on the right". */
@@ -184,23 +240,41 @@ function subjects(spec: SceneSpec, said: Said, random: Random): string {
   const [here, there] = spec.position === "left" ? (["left", "right"] as const) : (["right", "left"] as const)
   if (!said.position) return `${first} ${random.pick(["and", "and", "next to", "beside"])} ${second}`
   const form = random.weighted({ both: 40, turned: 30, relative: 30 })
-  if (form === "both") return `${first} ${random.pick(SIDES[here])} and ${second} ${random.pick(SIDES[there])}`
-  if (form === "turned") return `${second} ${random.pick(SIDES[there])} and ${first} ${random.pick(SIDES[here])}`
+  if (form === "both")
+    return `${first} ${random.pick(SIDES[here])} and ${second} ${random.pick(SIDES[there])}`
+  if (form === "turned")
+    return `${second} ${random.pick(SIDES[there])} and ${first} ${random.pick(SIDES[here])}`
   return `${first} to the ${here} of ${second}`
 }
 
-function nounPhrase(thing: Thing, count: number, spec: SceneSpec, colour: boolean, size: boolean, random: Random): string {
+function nounPhrase(
+  thing: Thing,
+  count: number,
+  spec: SceneSpec,
+  colour: boolean,
+  size: boolean,
+  random: Random,
+): string {
   const text = described(thing, count, spec, colour, size, random)
   return count === 1 ? `${/^[aeiou]/.test(text) ? "an" : "a"} ${text}` : text
 }
 
 /** Number, size, colour and noun without an article. */
-function described(thing: Thing, count: number, spec: SceneSpec, colour: boolean, size: boolean, random: Random): string {
+function described(
+  thing: Thing,
+  count: number,
+  spec: SceneSpec,
+  colour: boolean,
+  size: boolean,
+  random: Random,
+): string {
   const { nouns } = ENGLISH_SUBJECTS[thing.kind]
   const noun = (random.chance(0.72) ? nouns[0]! : random.pick(nouns))[count === 1 ? 0 : 1]
   const number = count === 1 ? "" : random.pick(COUNTS[count as 2 | 3])
   const large = size && spec.size !== "medium" ? random.pick(ENGLISH_SIZES[spec.size]) : ""
-  return [number, large, colour ? random.pick(ENGLISH_COLOURS[thing.colour]) : "", noun].filter(Boolean).join(" ")
+  return [number, large, colour ? random.pick(ENGLISH_COLOURS[thing.colour]) : "", noun]
+    .filter(Boolean)
+    .join(" ")
 }
 
 function where(spec: SceneSpec, tags: boolean, random: Random): string {
@@ -225,10 +299,22 @@ function moments(spec: SceneSpec, said: Said, random: Random): string[] {
 function timeWords({ time, weather, style }: SceneSpec): string[] {
   const clear = weather === "clear"
   const painted = style === "flat" || style === "outline"
-  if (time === "day") return ["by day", "during the day", "in daylight", ...(clear ? ["on a sunny day"] : []), ...(clear && painted ? ["under a blue sky"] : [])]
+  if (time === "day")
+    return [
+      "by day",
+      "during the day",
+      "in daylight",
+      ...(clear ? ["on a sunny day"] : []),
+      ...(clear && painted ? ["under a blue sky"] : []),
+    ]
   if (time === "dawn") return ["at dawn", "at sunrise", "in the early morning", "in the morning light"]
   if (time === "sunset") return ["at sunset", "at dusk", "in the evening", "in the evening light"]
-  return ["at night", "at night", "by night", ...(clear ? ["under the stars", "under a starry sky", "in the moonlight", "under the moon"] : [])]
+  return [
+    "at night",
+    "at night",
+    "by night",
+    ...(clear ? ["under the stars", "under a starry sky", "in the moonlight", "under the moon"] : []),
+  ]
 }
 
 function weatherWords({ weather }: SceneSpec): string[] {

@@ -21,7 +21,8 @@ export function sine(turns: number): number {
   if (t > 0.25) t = 0.5 - t
   const x = 6.283185307179586 * t
   const q = x * x
-  const series = 1 - (q / 6) * (1 - (q / 20) * (1 - (q / 42) * (1 - (q / 72) * (1 - (q / 110) * (1 - q / 156)))))
+  const series =
+    1 - (q / 6) * (1 - (q / 20) * (1 - (q / 42) * (1 - (q / 72) * (1 - (q / 110) * (1 - q / 156)))))
   return sign * x * series
 }
 
@@ -37,7 +38,9 @@ export const rectangle = (x: number, y: number, width: number, height: number): 
   [x, y, x + width, y, x + width, y + height, x, y + height],
 ]
 
-export const ellipse = (cx: number, cy: number, rx: number, ry: number = rx): Path => [round(cx, cy, rx, ry, 1)]
+export const ellipse = (cx: number, cy: number, rx: number, ry: number = rx): Path => [
+  round(cx, cy, rx, ry, 1),
+]
 
 /** Every `step`-th of the 48 points of an ellipse. */
 function round(cx: number, cy: number, rx: number, ry: number, step: number): number[] {
@@ -157,7 +160,12 @@ function join(c: Contour, before: number, i: number, u: number, v: number, r: nu
 
 /** The smallest box around paths. */
 export function bounds(paths: readonly Path[]): Box {
-  let [x0, y0, x1, y1] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]
+  let [x0, y0, x1, y1] = [
+    Number.POSITIVE_INFINITY,
+    Number.POSITIVE_INFINITY,
+    Number.NEGATIVE_INFINITY,
+    Number.NEGATIVE_INFINITY,
+  ]
   for (const contour of paths.flat())
     for (let i = 0; i < contour.length; i += 2) {
       x0 = Math.min(x0, contour[i]!)

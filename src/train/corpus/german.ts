@@ -14,12 +14,23 @@ export interface Noun {
   dative: string
 }
 
-const noun = (gender: Gender, singular: string, plural: string, dative: string): Noun => ({ gender, singular, plural, dative })
+const noun = (gender: Gender, singular: string, plural: string, dative: string): Noun => ({
+  gender,
+  singular,
+  plural,
+  dative,
+})
 
 const STEHT = [["steht", "stehen"]] as const
-const WAECHST = [["wächst", "wachsen"], ["steht", "stehen"]] as const
+const WAECHST = [
+  ["wächst", "wachsen"],
+  ["steht", "stehen"],
+] as const
 
-export const GERMAN_SUBJECTS: Record<SubjectKind, { nouns: readonly Noun[]; verbs: readonly (readonly [string, string])[] }> = {
+export const GERMAN_SUBJECTS: Record<
+  SubjectKind,
+  { nouns: readonly Noun[]; verbs: readonly (readonly [string, string])[] }
+> = {
   house: { nouns: [noun("n", "Haus", "Häuser", "Häusern")], verbs: STEHT },
   lighthouse: { nouns: [noun("m", "Leuchtturm", "Leuchttürme", "Leuchttürmen")], verbs: STEHT },
   tree: { nouns: [noun("m", "Baum", "Bäume", "Bäumen")], verbs: WAECHST },
@@ -29,9 +40,15 @@ export const GERMAN_SUBJECTS: Record<SubjectKind, { nouns: readonly Noun[]; verb
     verbs: [["segelt", "segeln"]],
   },
   windmill: { nouns: [noun("f", "Windmühle", "Windmühlen", "Windmühlen")], verbs: STEHT },
-  castle: { nouns: [noun("n", "Schloss", "Schlösser", "Schlössern"), noun("f", "Burg", "Burgen", "Burgen")], verbs: STEHT },
+  castle: {
+    nouns: [noun("n", "Schloss", "Schlösser", "Schlössern"), noun("f", "Burg", "Burgen", "Burgen")],
+    verbs: STEHT,
+  },
   balloon: {
-    nouns: [noun("m", "Heißluftballon", "Heißluftballons", "Heißluftballons"), noun("m", "Ballon", "Ballons", "Ballons")],
+    nouns: [
+      noun("m", "Heißluftballon", "Heißluftballons", "Heißluftballons"),
+      noun("m", "Ballon", "Ballons", "Ballons"),
+    ],
     verbs: [["schwebt", "schweben"]],
   },
   cactus: { nouns: [noun("m", "Kaktus", "Kakteen", "Kakteen")], verbs: WAECHST },
@@ -41,7 +58,13 @@ export const GERMAN_SUBJECTS: Record<SubjectKind, { nouns: readonly Noun[]; verb
   flower: { nouns: [noun("f", "Blume", "Blumen", "Blumen")], verbs: [["wächst", "wachsen"]] },
   car: { nouns: [noun("n", "Auto", "Autos", "Autos")], verbs: STEHT },
   rocket: { nouns: [noun("f", "Rakete", "Raketen", "Raketen")], verbs: [["startet", "starten"]] },
-  bird: { nouns: [noun("m", "Vogel", "Vögel", "Vögeln")], verbs: [["steht", "stehen"], ["sitzt", "sitzen"]] },
+  bird: {
+    nouns: [noun("m", "Vogel", "Vögel", "Vögeln")],
+    verbs: [
+      ["steht", "stehen"],
+      ["sitzt", "sitzen"],
+    ],
+  },
 }
 
 export const GERMAN_COLOURS: Record<Colour, readonly string[]> = {
@@ -79,7 +102,12 @@ const PLACES: Record<Place, { at: string[]; over: string[]; on: string[]; tag: s
     on: ["auf dem Meer", "auf See", "am Meer"],
     tag: ["Meer", "Küste"],
   },
-  desert: { at: ["in der Wüste", "zwischen Sanddünen"], over: ["über der Wüste"], on: [], tag: ["Wüste", "Sanddünen"] },
+  desert: {
+    at: ["in der Wüste", "zwischen Sanddünen"],
+    over: ["über der Wüste"],
+    on: [],
+    tag: ["Wüste", "Sanddünen"],
+  },
   snow: {
     at: ["im Schnee", "in einer Schneelandschaft", "im Winter"],
     over: ["über dem Schnee", "über einer Schneelandschaft"],
@@ -163,7 +191,8 @@ export function sayGerman(spec: SceneSpec, said: Said, random: Random): string {
     return random.chance(0.3) ? `${text[0]!.toUpperCase()}${text.slice(1)}.` : text
   }
   const body = (grammar: Case) => [subjects(spec, said, grammar, random), ...rest].join(" ")
-  if (!said.style) return random.chance(0.25) ? `${random.pick(ANY_PICTURE)} von ${body("dative")}` : body("nominative")
+  if (!said.style)
+    return random.chance(0.25) ? `${random.pick(ANY_PICTURE)} von ${body("dative")}` : body("nominative")
   const frame = random.weighted({ after: 50, of: 25, in: 25 })
   if (frame === "of") return `${random.pick(style.of)} von ${body("dative")}`
   return body("nominative") + (frame === "in" ? ` ${random.pick(style.in)}` : `, ${random.pick(style.tag)}`)
@@ -180,12 +209,16 @@ function sentence(spec: SceneSpec, said: Said, placed: boolean, rest: string[], 
 
 /** Takes the side off a noun phrase, since the verb comes second: "ein Haus | steht | links". */
 function split(who: string, spec: SceneSpec, said: Said): [string, string] {
-  const side = said.position && spec.count === 1 ? SIDES[spec.position].find((s) => who.endsWith(` ${s}`)) : undefined
+  const side =
+    said.position && spec.count === 1 ? SIDES[spec.position].find((s) => who.endsWith(` ${s}`)) : undefined
   return side ? [side, who.slice(0, -side.length - 1)] : ["", who]
 }
 
 function sayTags(spec: SceneSpec, said: Said, place: string, when: string[], random: Random): string {
-  const side = said.position && !spec.second && spec.count === 1 ? random.pick(["", "", random.pick(SIDES[spec.position])]) : ""
+  const side =
+    said.position && !spec.second && spec.count === 1
+      ? random.pick(["", "", random.pick(SIDES[spec.position])])
+      : ""
   const thing = spec.second
     ? subjects(spec, said, "nominative", random)
     : phrase(spec.subject, spec.count, spec, said.colour, said.size, "nominative", false, random)
@@ -195,19 +228,32 @@ function sayTags(spec: SceneSpec, said: Said, place: string, when: string[], ran
 
 function subjects(spec: SceneSpec, said: Said, grammar: Case, random: Random): string {
   const first = phrase(spec.subject, spec.count, spec, said.colour, said.size, grammar, true, random)
-  if (!spec.second) return said.position && spec.count === 1 ? `${first} ${random.pick(SIDES[spec.position])}` : first
+  if (!spec.second)
+    return said.position && spec.count === 1 ? `${first} ${random.pick(SIDES[spec.position])}` : first
   const size = said.size && random.chance(0.4)
   const other = (g: Case) => phrase(spec.second!, 1, spec, said.secondColour, size, g, true, random)
   const [here, there] = spec.position === "left" ? (["left", "right"] as const) : (["right", "left"] as const)
-  if (!said.position) return random.chance(0.5) ? `${first} und ${other(grammar)}` : `${first} neben ${other("dative")}`
+  if (!said.position)
+    return random.chance(0.5) ? `${first} und ${other(grammar)}` : `${first} neben ${other("dative")}`
   const form = random.weighted({ both: 40, turned: 30, relative: 30 })
-  if (form === "both") return `${first} ${random.pick(SIDES[here])} und ${other(grammar)} ${random.pick(SIDES[there])}`
-  if (form === "turned") return `${other(grammar)} ${random.pick(SIDES[there])} und ${first} ${random.pick(SIDES[here])}`
+  if (form === "both")
+    return `${first} ${random.pick(SIDES[here])} und ${other(grammar)} ${random.pick(SIDES[there])}`
+  if (form === "turned")
+    return `${other(grammar)} ${random.pick(SIDES[there])} und ${first} ${random.pick(SIDES[here])}`
   return `${first} ${SIDES[here][0]} von ${other("dative")}`
 }
 
 /** Article or number, size, colour and noun in a case. */
-function phrase(thing: Thing, count: number, spec: SceneSpec, colour: boolean, size: boolean, grammar: Case, withArticle: boolean, random: Random): string {
+function phrase(
+  thing: Thing,
+  count: number,
+  spec: SceneSpec,
+  colour: boolean,
+  size: boolean,
+  grammar: Case,
+  withArticle: boolean,
+  random: Random,
+): string {
   const { nouns } = GERMAN_SUBJECTS[thing.kind]
   const word = random.chance(0.75) ? nouns[0]! : random.pick(nouns)
   const adjective = (a: string) => inflect(a, word.gender, count, grammar)
@@ -231,19 +277,35 @@ function where(spec: SceneSpec, tags: boolean, random: Random): string {
 function moments(spec: SceneSpec, said: Said, random: Random): string[] {
   const { time, weather } = spec
   if (said.time && said.weather && weather !== "clear" && time !== "night" && random.chance(0.3)) {
-    const word = { cloudy: "bewölkten", rain: "regnerischen", snowfall: "verschneiten", fog: "nebligen" }[weather]
+    const word = { cloudy: "bewölkten", rain: "regnerischen", snowfall: "verschneiten", fog: "nebligen" }[
+      weather
+    ]
     return [`an einem ${word} ${{ day: "Tag", dawn: "Morgen", sunset: "Abend" }[time]}`]
   }
-  return [said.time ? random.pick(timeWords(spec)) : "", said.weather ? random.pick(weatherWords(spec)) : ""].filter(Boolean)
+  return [
+    said.time ? random.pick(timeWords(spec)) : "",
+    said.weather ? random.pick(weatherWords(spec)) : "",
+  ].filter(Boolean)
 }
 
 function timeWords({ time, weather, style }: SceneSpec): string[] {
   const clear = weather === "clear"
   const painted = style === "flat" || style === "outline"
-  if (time === "day") return ["bei Tag", "am Tag", ...(clear ? ["an einem sonnigen Tag"] : []), ...(clear && painted ? ["unter blauem Himmel"] : [])]
+  if (time === "day")
+    return [
+      "bei Tag",
+      "am Tag",
+      ...(clear ? ["an einem sonnigen Tag"] : []),
+      ...(clear && painted ? ["unter blauem Himmel"] : []),
+    ]
   if (time === "dawn") return ["bei Sonnenaufgang", "am Morgen", "am frühen Morgen", "im Morgengrauen"]
   if (time === "sunset") return ["bei Sonnenuntergang", "am Abend", "im Abendlicht"]
-  return ["bei Nacht", "bei Nacht", "in der Nacht", ...(clear ? ["unter den Sternen", "unter dem Sternenhimmel", "im Mondlicht"] : [])]
+  return [
+    "bei Nacht",
+    "bei Nacht",
+    "in der Nacht",
+    ...(clear ? ["unter den Sternen", "unter dem Sternenhimmel", "im Mondlicht"] : []),
+  ]
 }
 
 function weatherWords({ weather }: SceneSpec): string[] {

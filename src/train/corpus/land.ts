@@ -19,7 +19,12 @@ export function under(f: (x: number) => number, step = 6): Path {
 }
 
 /** A long soft wave around a height. */
-export function wave(random: Random, height: number, amplitude: number, length: number): (x: number) => number {
+export function wave(
+  random: Random,
+  height: number,
+  amplitude: number,
+  length: number,
+): (x: number) => number {
   const [p, q] = [random.unit(), random.unit()]
   return (x) => height + amplitude * (0.72 * sine(x / length + p) + 0.28 * sine((2.3 * x) / length + q))
 }
@@ -28,16 +33,25 @@ export function wave(random: Random, height: number, amplitude: number, length: 
 export function layer({ canvas, look }: Ground, path: Path, colour: Rgb, depth: number, top: number): void {
   const { style, place, weather } = look.spec
   const near = look.land(colour, depth)
-  if (style === "outline") canvas.fill(stroke(path, OUTLINE - 1), { colour: mix(contour(near), look.haze, depth * 0.35) })
+  if (style === "outline")
+    canvas.fill(stroke(path, OUTLINE - 1), { colour: mix(contour(near), look.haze, depth * 0.35) })
   if (style === "neon") {
     const light = mix(RIDGE_LIGHT[place], near, depth * 0.45)
-    canvas.fill(stroke(path, 20), { colour: light, alpha: 0.14 })
+    canvas.fill(stroke(path, 20), { colour: light, alpha: depth < 0.6 ? 0.14 : 0.07 })
     if (depth < 0.6) canvas.fill(stroke(path, 8), { colour: light })
   }
-  const lit = style === "lino" ? near : style === "neon" ? mix(near, RIDGE_LIGHT[place], 0.28) : lighten(near, 0.1)
+  const lit =
+    style === "lino" ? near : style === "neon" ? mix(near, RIDGE_LIGHT[place], 0.28) : lighten(near, 0.1)
   const dark = style === "lino" ? near : shade(near, 0.08)
   canvas.fill(path, { colour: lit, to: dark, top, bottom: style === "neon" ? top + 40 : top + 70 })
-  if (weather === "fog") canvas.fill(path, { colour: look.haze, alpha: 0, alphaTo: 0.75 - 0.6 * (1 - depth), top, bottom: top + 46 })
+  if (weather === "fog")
+    canvas.fill(path, {
+      colour: look.haze,
+      alpha: 0,
+      alphaTo: 0.75 - 0.6 * (1 - depth),
+      top,
+      bottom: top + 46,
+    })
 }
 
 export function hills(g: Ground): void {
@@ -76,11 +90,28 @@ function peak(g: Ground, x: number, y: number, half: number, colour: Rgb, depth:
   const lino = look.spec.style === "lino"
   const cap = 30
   const d = (half * cap) / (196 - y)
-  const snow = polygon([x, y - 4], [x + d * 1.2, y + cap], [x + d * 0.45, y + cap * 0.72], [x, y + cap * 1.05], [x - d * 0.5, y + cap * 0.7], [x - d * 1.2, y + cap])
-  canvas.fill(snow, { colour: lino ? look.land([250, 250, 250], 0) : look.land([250, 252, 255], depth * 0.4) }, clip)
+  const snow = polygon(
+    [x, y - 4],
+    [x + d * 1.2, y + cap],
+    [x + d * 0.45, y + cap * 0.72],
+    [x, y + cap * 1.05],
+    [x - d * 0.5, y + cap * 0.7],
+    [x - d * 1.2, y + cap],
+  )
+  canvas.fill(
+    snow,
+    { colour: lino ? look.land([250, 250, 250], 0) : look.land([250, 252, 255], depth * 0.4) },
+    clip,
+  )
   if (lino) return
   const away = -look.light
-  const dark = polygon([x, y - 6], [x + away * half * 1.2, 200], [x + away * 8, 200], [x - away * 5, y + 52], [x + away * 4, y + 26])
+  const dark = polygon(
+    [x, y - 6],
+    [x + away * half * 1.2, 200],
+    [x + away * 8, 200],
+    [x - away * 5, y + 52],
+    [x + away * 4, y + 26],
+  )
   canvas.fill(dark, { colour: [52, 44, 104], alpha: look.spec.weather === "fog" ? 0.06 : 0.16 }, clip)
 }
 
@@ -96,7 +127,14 @@ export function desert(g: Ground): void {
 }
 
 const mesa = (x: number, y: number, half: number): Path =>
-  polygon([x - half, y], [x + half, y], [x + half + 8, y + 16], [x + half + 12, 180], [x - half - 12, 180], [x - half - 8, y + 16])
+  polygon(
+    [x - half, y],
+    [x + half, y],
+    [x + half + 8, y + 16],
+    [x + half + 12, 180],
+    [x - half - 12, 180],
+    [x - half - 8, y + 16],
+  )
 
 /** Dunes with sharp crests: arcs that meet at an angle. */
 function dune(g: Ground, height: number, amplitude: number, colour: Rgb, depth: number): void {
@@ -123,13 +161,13 @@ export function forest(g: Ground): void {
 
 /** A closed edge of woods: firs as spikes, leafy trees as bumps. */
 function treeline(random: Random, height: number, spiky: boolean): Path {
-  const parts: Path[] = [rectangle(-20, height + (spiky ? 36 : 22), 300, 70)]
+  const parts: Path[] = [rectangle(-20, height + (spiky ? 58 : 22), 300, 70)]
   for (let x = -16; x < 280; x += spiky ? 25 : 29) {
     const top = height + random.range(-9, 9)
     const w = random.range(17, 20)
     if (spiky) {
       parts.push(polygon([x, top], [x + w * 0.56, top + 28], [x - w * 0.56, top + 28]))
-      parts.push(polygon([x, top + 18], [x + w, top + 56], [x - w, top + 56]))
+      parts.push(polygon([x, top + 18], [x + w * 1.65, top + 81], [x - w * 1.65, top + 81]))
     } else parts.push(ellipse(x, top + 22, w * 1.1, 24))
   }
   return union(...parts)
@@ -162,5 +200,8 @@ function skyline(g: Ground, height: number, colour: Rgb, depth: number, windows:
   const { style, weather } = look.spec
   const pane: Rgb = look.lit ? [255, 220, 130] : [206, 224, 242]
   const fade = weather === "fog" ? 0.35 : style === "lino" ? 1 : 0.72
-  canvas.fill(union(...panes), { colour: style === "lino" ? look.land([250, 250, 250], 0) : mix(pane, look.haze, 0.15), alpha: fade })
+  canvas.fill(union(...panes), {
+    colour: style === "lino" ? look.land([250, 250, 250], 0) : mix(pane, look.haze, 0.15),
+    alpha: fade,
+  })
 }

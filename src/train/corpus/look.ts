@@ -37,28 +37,84 @@ const CREAM: Rgb = [255, 246, 238]
 /** Skies from the zenith to the horizon; one is chosen per scene. */
 const SKIES: Record<Time, readonly (readonly [Rgb, Rgb, Rgb])[]> = {
   day: [
-    [[66, 162, 232], [146, 208, 246], [224, 243, 250]],
-    [[84, 186, 228], [164, 224, 240], [238, 247, 240]],
-    [[60, 138, 220], [136, 192, 244], [218, 236, 250]],
+    [
+      [66, 162, 232],
+      [146, 208, 246],
+      [224, 243, 250],
+    ],
+    [
+      [84, 186, 228],
+      [164, 224, 240],
+      [238, 247, 240],
+    ],
+    [
+      [60, 138, 220],
+      [136, 192, 244],
+      [218, 236, 250],
+    ],
   ],
   dawn: [
-    [[140, 184, 226], [226, 200, 220], [255, 222, 196]],
-    [[150, 168, 222], [240, 196, 204], [255, 230, 204]],
-    [[152, 200, 220], [244, 214, 206], [255, 232, 198]],
+    [
+      [140, 184, 226],
+      [226, 200, 220],
+      [255, 222, 196],
+    ],
+    [
+      [150, 168, 222],
+      [240, 196, 204],
+      [255, 230, 204],
+    ],
+    [
+      [152, 200, 220],
+      [244, 214, 206],
+      [255, 232, 198],
+    ],
   ],
   sunset: [
-    [[84, 58, 142], [226, 96, 104], [255, 190, 98]],
-    [[64, 62, 140], [208, 88, 122], [255, 170, 98]],
-    [[122, 52, 112], [238, 106, 80], [255, 204, 108]],
+    [
+      [84, 58, 142],
+      [226, 96, 104],
+      [255, 190, 98],
+    ],
+    [
+      [64, 62, 140],
+      [208, 88, 122],
+      [255, 170, 98],
+    ],
+    [
+      [122, 52, 112],
+      [238, 106, 80],
+      [255, 204, 108],
+    ],
   ],
   night: [
-    [[14, 20, 58], [32, 46, 104], [64, 82, 148]],
-    [[14, 24, 52], [24, 56, 98], [52, 100, 138]],
-    [[28, 20, 64], [54, 40, 110], [96, 74, 152]],
+    [
+      [14, 20, 58],
+      [32, 46, 104],
+      [64, 82, 148],
+    ],
+    [
+      [14, 24, 52],
+      [24, 56, 98],
+      [52, 100, 138],
+    ],
+    [
+      [28, 20, 64],
+      [54, 40, 110],
+      [96, 74, 152],
+    ],
   ],
 }
-const PASTEL_NIGHT: readonly [Rgb, Rgb, Rgb] = [[66, 72, 140], [104, 104, 172], [172, 156, 202]]
-const NEON_SKY: readonly [Rgb, Rgb, Rgb] = [[12, 8, 34], [34, 14, 74], [104, 26, 122]]
+const PASTEL_NIGHT: readonly [Rgb, Rgb, Rgb] = [
+  [66, 72, 140],
+  [104, 104, 172],
+  [172, 156, 202],
+]
+const NEON_SKY: readonly [Rgb, Rgb, Rgb] = [
+  [12, 8, 34],
+  [34, 14, 74],
+  [104, 26, 122],
+]
 
 /** What the air adds to near land: a colour and how much of it. */
 const AIR: Record<Time, readonly [Rgb, number]> = {
@@ -115,7 +171,7 @@ export const contour = (c: Rgb): Rgb => mix(c, [34, 22, 48], 0.58)
 const soften = (c: Rgb, amount: number): Rgb => {
   const grey = luma(c)
   if (grey < 70) amount *= 0.5 // black stays dark among the pastels
-  return mix(mix(c, [grey, grey, grey], 0.12), CREAM, amount)
+  return mix(mix(c, [grey, grey, grey], 0.07), CREAM, amount)
 }
 
 /** The colours of a scene; `random` chooses among the skies of its time of day. */
@@ -129,7 +185,7 @@ export function makeLook(spec: SceneSpec, light: 1 | -1, random: Random): Look {
 function paintedLook(spec: SceneSpec, light: 1 | -1, choice: readonly [Rgb, Rgb, Rgb]): Look {
   const { time, weather, style } = spec
   const pastel = style === "pastel"
-  const soft = (c: Rgb) => (pastel ? soften(c, time === "night" ? 0.2 : 0.4) : c)
+  const soft = (c: Rgb) => (pastel ? soften(c, time === "night" ? 0.18 : 0.36) : c)
   const [air, amount] = AIR[time]
   const clear = pastel && time === "night" ? PASTEL_NIGHT : choice
   const veil = weather === "fog" ? FOG[time] : OVERCAST[time]
@@ -144,8 +200,15 @@ function paintedLook(spec: SceneSpec, light: 1 | -1, choice: readonly [Rgb, Rgb,
     sky: sky.map(soft) as unknown as [Rgb, Rgb, Rgb],
     lit: time === "night" || time === "sunset",
     haze: soft(haze),
-    land: (c, depth) => soft(mix(tint(c, (pastel && time === "night" ? 0.75 : 1) * (spec.place === "snow" ? 0.62 : 1)), haze, weather === "fog" ? 0.2 + 0.6 * depth : (spec.place === "snow" ? 0.25 : 0.42) * depth)),
-    thing: (c, lamp) => soft(lamp ? c : mix(tint(c, 0.36), haze, weather === "fog" ? 0.2 : 0)),
+    land: (c, depth) =>
+      soft(
+        mix(
+          tint(c, (pastel && time === "night" ? 0.75 : 1) * (spec.place === "snow" ? 0.62 : 1)),
+          haze,
+          weather === "fog" ? 0.2 + 0.6 * depth : (spec.place === "snow" ? 0.25 : 0.42) * depth,
+        ),
+      ),
+    thing: (c, lamp) => soft(lamp ? c : mix(tint(c, 0.27), haze, weather === "fog" ? 0.15 : 0)),
     pigment: (c) => PIGMENTS[c],
   }
 }
@@ -199,7 +262,7 @@ function neonLook(spec: SceneSpec, light: 1 | -1): Look {
 /** Pure colours keep shining, pale parts turn lilac, the rest sinks into violet. */
 function neonThing(c: Rgb): Rgb {
   if (Math.max(...c) - Math.min(...c) > 100) return c
-  return luma(c) > 150 ? mix(c, [196, 170, 255], 0.4) : mix(c, [44, 18, 92], 0.62)
+  return luma(c) > 150 ? mix(c, [196, 170, 255], 0.4) : mix(c, [66, 34, 128], 0.62)
 }
 
 /** Ridge lights of the neon world, one colour a place. */

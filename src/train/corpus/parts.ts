@@ -1,4 +1,4 @@
-import { bounds, type Box, type Path, stroke, transform } from "./geometry.ts"
+import { type Box, bounds, type Path, stroke, transform } from "./geometry.ts"
 import { contour, INK, type Look, PAPER } from "./look.ts"
 import { Canvas, type Rgb } from "./raster.ts"
 
@@ -24,7 +24,8 @@ export function placeParts(parts: readonly Part[], x: number, y: number, unit: n
 }
 
 /** The box around a subject's silhouette. */
-export const partsBox = (parts: readonly Part[]): Box => bounds(parts.filter((p) => p.body).map((p) => p.path))
+export const partsBox = (parts: readonly Part[]): Box =>
+  bounds(parts.filter((p) => p.body).map((p) => p.path))
 
 /** Width of the bars behind a filled form; half of it shows around the form. */
 export const OUTLINE = 9
@@ -57,15 +58,22 @@ const GLOW_REACH = 40
 function paintGlow(canvas: Canvas, parts: readonly Part[], look: Look): void {
   const n = Math.max(16, Math.floor(canvas.size / GLOW_SHRINK))
   const small = new Canvas(n)
-  for (const part of parts) if (part.body) small.fill(part.path, { colour: look.thing(part.colour, part.lamp) })
-  const light = Float32Array.from(small.bytes(), (v) => 0.85 * v)
+  for (const part of parts)
+    if (part.body) small.fill(part.path, { colour: look.thing(part.colour, part.lamp) })
+  const light = new Float32Array(small.bytes())
+  for (let i = 0; i < light.length; i++) light[i] = 0.85 * light[i]!
   const radius = Math.max(1, Math.floor((n * 3) / 64))
   for (let i = 0; i < 3; i++) {
     boxBlur(light, n, 3, n * 3, radius)
     boxBlur(light, n, n * 3, 3, radius)
   }
   const { x, y, width, height } = partsBox(parts)
-  canvas.addLight(light, n, { x: x - GLOW_REACH, y: y - GLOW_REACH, width: width + 2 * GLOW_REACH, height: height + 2 * GLOW_REACH })
+  canvas.addLight(light, n, {
+    x: x - GLOW_REACH,
+    y: y - GLOW_REACH,
+    width: width + 2 * GLOW_REACH,
+    height: height + 2 * GLOW_REACH,
+  })
 }
 
 /** Mean over 2r + 1 neighbours along one axis of a square RGB plane; beyond the edge is black. */

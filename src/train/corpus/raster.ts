@@ -99,8 +99,14 @@ export class Canvas {
   addLight(light: Float32Array, n: number, box: Box): void {
     const { size, scale } = this
     const ratio = n / size
-    const [x0, x1] = [Math.max(0, Math.floor(box.x * scale)), Math.min(size, Math.ceil((box.x + box.width) * scale))]
-    const [y0, y1] = [Math.max(0, Math.floor(box.y * scale)), Math.min(size, Math.ceil((box.y + box.height) * scale))]
+    const [x0, x1] = [
+      Math.max(0, Math.floor(box.x * scale)),
+      Math.min(size, Math.ceil((box.x + box.width) * scale)),
+    ]
+    const [y0, y1] = [
+      Math.max(0, Math.floor(box.y * scale)),
+      Math.min(size, Math.ceil((box.y + box.height) * scale)),
+    ]
     for (let y = y0; y < y1; y++) {
       const v = Math.min(n - 1.001, Math.max(0, (y + 0.5) * ratio - 0.5))
       const row = Math.floor(v)
@@ -255,7 +261,7 @@ export class Canvas {
       const opacity = alpha + t * ((paint.alphaTo ?? alpha) - alpha)
       if (this.clip === null) this.spans(region, y, r, g, b, opacity)
       else this.clipped(region, y, r, g, b, opacity, this.clip)
-      this.area.fill(0, y * stride + region.x0, (y + 1) * stride)
+      this.area.fill(0, y * stride + region.x0, y * stride + region.x1 + 2)
     }
   }
 
@@ -270,13 +276,22 @@ export class Canvas {
       let end = x + 1
       while (end < region.x1 && area[base + end] === 0) end++
       const k = weight(sum) * opacity
-      if (k === 1) pixels.fill(solid, y * size + x, y * size + end)
+      if (k === 1 && end - x > 16) pixels.fill(solid, y * size + x, y * size + end)
+      else if (k === 1) for (let p = y * size + x; p < y * size + end; p++) pixels[p] = solid
       else if (k > 0) for (let p = y * size + x; p < y * size + end; p++) this.blend(p, r, g, b, k)
       x = end
     }
   }
 
-  private clipped(region: Region, y: number, r: number, g: number, b: number, opacity: number, clip: Mask): void {
+  private clipped(
+    region: Region,
+    y: number,
+    r: number,
+    g: number,
+    b: number,
+    opacity: number,
+    clip: Mask,
+  ): void {
     if (y < clip.y0 || y >= clip.y1) return
     const { size, area } = this
     const row = (y - clip.y0) * (clip.x1 - clip.x0) - clip.x0
@@ -298,7 +313,8 @@ function weight(sum: number): number {
 }
 
 /** Channels of 0..255, rounded, as one number. */
-const pack = (r: number, g: number, b: number) => ((r + 0.5) | 0) | (((g + 0.5) | 0) << 8) | (((b + 0.5) | 0) << 16)
+const pack = (r: number, g: number, b: number) =>
+  (r + 0.5) | 0 | (((g + 0.5) | 0) << 8) | (((b + 0.5) | 0) << 16)
 
 function bilinear(plane: Float32Array, i: number, row: number, fx: number, fy: number): number {
   const upper = plane[i]! + fx * (plane[i + 3]! - plane[i]!)

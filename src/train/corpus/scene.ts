@@ -1,7 +1,7 @@
 import { fail } from "../../errors.ts"
 import { type Box, ellipse } from "./geometry.ts"
 import { city, desert, forest, type Ground, hills, mountains, snow } from "./land.ts"
-import { lighten, makeLook, type Look } from "./look.ts"
+import { type Look, lighten, makeLook } from "./look.ts"
 import { type Part, paintParts, partsBox, placeParts } from "./parts.ts"
 import { Random } from "./random.ts"
 import { Canvas } from "./raster.ts"
@@ -43,7 +43,9 @@ const CENTRES = { left: 66, centre: 128, right: 190 }
  */
 export function drawScene(spec: SceneSpec, size: number): Scene {
   if (!Number.isInteger(size) || size < 16 || size > 2048)
-    fail("CORPUS_SIZE", `The corpus cannot draw a picture of ${size} pixels.`, { hint: "Choose a whole number from 16 to 2048." })
+    fail("CORPUS_SIZE", `The corpus cannot draw a picture of ${size} pixels.`, {
+      hint: "Choose a whole number from 16 to 2048.",
+    })
   const random = new Random(spec.seed)
   const sun = lightAt(spec, random)
   const look = makeLook(spec, sun.side, random)
@@ -62,9 +64,12 @@ function layOut(spec: SceneSpec, random: Random): Placement[] {
   const { second, subject, position, count } = spec
   if (second !== null) {
     const other = position === "left" ? "right" : "left"
-    return [place(spec, subject, CENTRES[position], 104, random), place(spec, second, CENTRES[other], 104, random)]
+    return [
+      place(spec, subject, CENTRES[position], 104, random),
+      place(spec, second, CENTRES[other], 104, random),
+    ]
   }
-  if (count === 1) return [place(spec, subject, CENTRES[position], 148, random)]
+  if (count === 1) return [place(spec, subject, CENTRES[position], 158, random)]
   const centres = count === 2 ? [68, 188] : [45, 128, 211]
   return centres.map((x) => place(spec, subject, x, count === 2 ? 104 : 70, random))
 }
@@ -86,53 +91,71 @@ function baseline(spec: SceneSpec, stands: string, unit: number): number {
 
 const PAINTERS = { hills, mountains, desert, snow, forest, city }
 
-/** Land, and under the things what they need: water for boats, a rock or a shore in the sea. */
+const stands = (p: Placement) => SUBJECT_TABLE[p.thing.kind].stands
+const halfWidth = (p: Placement) => (p.unit * SUBJECT_TABLE[p.thing.kind].width) / 2
+
+/** Land, and under the things what they need: water for boats, a shore for the rest. */
 function paintLand(g: Ground, placements: Placement[], lightX: number): void {
-  const { place, count, second } = g.look.spec
-  const stands = (p: Placement) => SUBJECT_TABLE[p.thing.kind].stands
+  const { place } = g.look.spec
   const landed = placements.filter((p) => stands(p) === "ground" || stands(p) === "launch")
-  const half = (p: Placement) => (p.unit * SUBJECT_TABLE[p.thing.kind].width) / 2
   if (place === "sea") {
-    sea(g, lightX)
-    const rocky = g.random.chance(0.6)
-    if (landed.length === 0) return rocky ? undefined : beach(g)
-    if (count > 1 || second !== null || !rocky) return beach(g)
-    for (const p of landed) {
-      p.y -= 8
-      islet(g, p.x, p.y, half(p))
-    }
+    paintSea(g, landed, lightX)
     return
   }
   PAINTERS[place](g)
   if (!placements.some((p) => stands(p) === "water")) return
   lake(g, lightX)
-  for (const p of landed) headland(g, p.x, p.y, half(p))
+  for (const p of landed) headland(g, p.x, p.y, halfWidth(p))
+}
+
+/** The sea, with a beach for several things and, at times, a rock for one. */
+function paintSea(g: Ground, landed: Placement[], lightX: number): void {
+  const { count, second } = g.look.spec
+  sea(g, lightX)
+  const open = g.random.chance(0.6) && (landed.length === 0 || (count === 1 && second === null))
+  if (!open) beach(g)
+  else
+    for (const p of landed) {
+      p.y -= 8
+      islet(g, p.x, p.y, halfWidth(p))
+    }
 }
 
 function paintThing(g: Ground, p: Placement, size: number): ThingBox {
   const { canvas, look, random } = g
-  const { draw, stands, width } = SUBJECT_TABLE[p.thing.kind]
-  const lift = stands === "launch" ? 0.2 * p.unit : 0
+  const { draw } = SUBJECT_TABLE[p.thing.kind]
+  const lift = stands(p) === "launch" ? 0.2 * p.unit : 0
   const light = (look.light * p.flip) as 1 | -1
-  const parts = placeParts(draw({ main: look.pigment(p.thing.colour), light, lit: look.lit, random }), p.x, p.y - lift, p.unit, p.flip)
-  paintFooting(canvas, look, p, stands, (p.unit * width) / 2)
+  const parts = placeParts(
+    draw({ main: look.pigment(p.thing.colour), light, lit: look.lit, random }),
+    p.x,
+    p.y - lift,
+    p.unit,
+    p.flip,
+  )
+  paintFooting(canvas, look, p)
   paintParts(canvas, parts, look)
   return { ...p.thing, ...boxInPixels(parts, size) }
 }
 
 /** The shadow on the ground, the ripples on water, or a rocket's smoke. */
-function paintFooting(canvas: Canvas, look: Look, { x, y, unit }: Placement, stands: string, half: number): void {
+function paintFooting(canvas: Canvas, look: Look, p: Placement): void {
+  const { x, y, unit } = p
+  const [footing, half] = [stands(p), halfWidth(p)]
   const { style } = look.spec
   const dark = { colour: style === "neon" ? ([6, 2, 20] as const) : ([36, 28, 76] as const), alpha: 0.2 }
-  if (stands === "launch") {
+  if (footing === "launch") {
     const smoke = look.thing([244, 240, 248])
     canvas.fill(cloud(x - unit * 0.2, y + 4, unit * 0.26), { colour: smoke })
     canvas.fill(cloud(x + unit * 0.2, y + 5, unit * 0.28), { colour: smoke })
   }
   if (style === "lino") return
-  if (stands === "ground") canvas.fill(ellipse(x - look.light * half * 0.16, y + 1, half * 1.02, 5.5), dark)
-  if (stands === "water") {
-    canvas.fill(ellipse(x, y + 2, half * 1.08, 5), { colour: lighten(look.land([64, 150, 200], 0), 0.55), alpha: 0.7 })
+  if (footing === "ground") canvas.fill(ellipse(x - look.light * half * 0.16, y + 1, half * 1.02, 5.5), dark)
+  if (footing === "water") {
+    canvas.fill(ellipse(x, y + 2, half * 1.08, 5), {
+      colour: lighten(look.land([64, 150, 200], 0), 0.55),
+      alpha: 0.7,
+    })
     canvas.fill(ellipse(x, y + 1, half * 0.9, 3.4), dark)
   }
 }

@@ -28,7 +28,7 @@ export function lightAt(spec: SceneSpec, random: Random): { x: number; side: 1 |
 export function paintSky(canvas: Canvas, look: Look, x: number, random: Random): void {
   const { time, weather, style } = look.spec
   const [zenith, middle, horizon] = look.sky
-  canvas.fill(rectangle(0, 0, 256, 86), { colour: zenith, to: middle, top: 0, bottom: 86 })
+  canvas.fill(rectangle(0, 0, 256, 256), { colour: zenith, to: middle, top: 0, bottom: 86 })
   canvas.fill(rectangle(0, 86, 256, 170), { colour: middle, to: horizon, top: 86, bottom: 168 })
   if (style === "lino" && time === "sunset") paintCarvedDusk(canvas)
   const bright = weather === "clear" || weather === "cloudy"
@@ -59,7 +59,8 @@ function paintSun(canvas: Canvas, look: Look, x: number, random: Random): void {
   const veiled = weather === "clear" ? tint : mix(tint, look.sky[1], weather === "fog" ? 0.45 : 0.2)
   const colour = style === "pastel" ? mix(veiled, [255, 250, 240], 0.3) : veiled
   canvas.glow(x, y, r * (low ? 4.4 : 2.8), lighten(colour, 0.3), low ? 0.6 : 0.5)
-  if (style === "outline") canvas.fill(ellipse(x, y, r + OUTLINE / 2), { colour: mix(colour, [196, 112, 40], 0.8) })
+  if (style === "outline")
+    canvas.fill(ellipse(x, y, r + OUTLINE / 2), { colour: mix(colour, [196, 112, 40], 0.8) })
   canvas.fill(ellipse(x, y, r), { colour })
 }
 
@@ -71,7 +72,18 @@ function paintRay(canvas: Canvas, x: number, y: number, r: number, i: number): v
 
 const H = 0.8660254
 const CLOCK: readonly (readonly [number, number])[] = [
-  [1, 0], [H, 0.5], [0.5, H], [0, 1], [-0.5, H], [-H, 0.5], [-1, 0], [-H, -0.5], [-0.5, -H], [0, -1], [0.5, -H], [H, -0.5],
+  [1, 0],
+  [H, 0.5],
+  [0.5, H],
+  [0, 1],
+  [-0.5, H],
+  [-H, 0.5],
+  [-1, 0],
+  [-H, -0.5],
+  [-0.5, -H],
+  [0, -1],
+  [0.5, -H],
+  [H, -0.5],
 ]
 
 function paintMoon(canvas: Canvas, look: Look, x: number, y: number): void {
@@ -80,11 +92,16 @@ function paintMoon(canvas: Canvas, look: Look, x: number, y: number): void {
   const colour = weather === "clear" ? pale : mix(pale, look.sky[0], weather === "fog" ? 0.62 : 0.3)
   if (style !== "lino") canvas.glow(x, y, 62, lighten(look.sky[2], 0.35), 0.42)
   const disc = ellipse(x, y, 19)
-  if (style === "outline" && weather !== "fog") canvas.fill(ellipse(x, y, 19 + OUTLINE / 2), { colour: contour(look.sky[1]) })
+  if (style === "outline" && weather !== "fog")
+    canvas.fill(ellipse(x, y, 19 + OUTLINE / 2), { colour: contour(look.sky[1]) })
   canvas.fill(disc, { colour })
   const mask = canvas.mask(disc)
   if (style === "lino" || weather === "fog" || !mask) return
-  for (const [dx, dy, r] of [[-7, -4, 4.5], [5, 6, 5.5], [6, -8, 3]] as const)
+  for (const [dx, dy, r] of [
+    [-7, -4, 4.5],
+    [5, 6, 5.5],
+    [6, -8, 3],
+  ] as const)
     canvas.fill(ellipse(x + dx, y + dy, r), { colour: mix(colour, look.sky[1], 0.16) }, mask)
 }
 
@@ -103,7 +120,16 @@ function paintStars(canvas: Canvas, look: Look, moon: number, random: Random): v
 
 const sparkle = (x: number, y: number, r: number) => {
   const s = r * 0.28
-  return polygon([x, y - r], [x + s, y - s], [x + r, y], [x + s, y + s], [x, y + r], [x - s, y + s], [x - r, y], [x - s, y - s])
+  return polygon(
+    [x, y - r],
+    [x + s, y - s],
+    [x + r, y],
+    [x + s, y + s],
+    [x, y + r],
+    [x - s, y + s],
+    [x - r, y],
+    [x - s, y - s],
+  )
 }
 
 /** One cloud: three puffs on a flat base. */
@@ -117,7 +143,10 @@ export const cloud = (x: number, y: number, w: number) =>
 function paintClouds(canvas: Canvas, look: Look, light: number, random: Random): void {
   const { time, weather, style } = look.spec
   const heavy = weather === "cloudy" || weather === "rain" || weather === "snowfall"
-  const wisps = weather === "clear" && time !== "night" && style !== "neon" && random.chance(0.62) ? 1 + random.integer(2) : 0
+  const wisps =
+    weather === "clear" && time !== "night" && style !== "neon" && random.chance(0.62)
+      ? 1 + random.integer(2)
+      : 0
   const count = heavy ? 5 : wisps
   if (count === 0) return
   const colour = cloudColour(look)
@@ -127,8 +156,14 @@ function paintClouds(canvas: Canvas, look: Look, light: number, random: Random):
     const y = heavy ? 26 + (i % 2) * 26 + random.range(-6, 6) : random.range(36, 76)
     if (!heavy && (x - light) * (x - light) < 52 * 52) continue
     const shape = cloud(x, y, heavy ? random.range(34, 46) : random.range(20, 30))
-    if (style === "outline") canvas.fill(stroke(shape, OUTLINE - 2), { colour: mix(contour(colour), look.sky[0], 0.35) })
-    canvas.fill(shape, { colour, to: style === "lino" ? colour : mix(colour, look.sky[1], 0.22), top: y - 18, bottom: y + 12 })
+    if (style === "outline")
+      canvas.fill(stroke(shape, OUTLINE - 2), { colour: mix(contour(colour), look.sky[0], 0.35) })
+    canvas.fill(shape, {
+      colour,
+      to: style === "lino" ? colour : mix(colour, look.sky[1], 0.22),
+      top: y - 18,
+      bottom: y + 12,
+    })
   }
 }
 
@@ -136,9 +171,20 @@ function cloudColour(look: Look): Rgb {
   const { time, weather, style } = look.spec
   if (style === "lino") return time === "night" ? [92, 84, 88] : TONE
   if (weather === "rain") return mix(look.sky[0], [92, 104, 124], 0.4)
-  const lit: Rgb = time === "day" ? [255, 255, 255] : time === "dawn" ? [255, 236, 228] : time === "sunset" ? [255, 176, 146] : [96, 108, 152]
+  const lit: Rgb =
+    time === "day"
+      ? [255, 255, 255]
+      : time === "dawn"
+        ? [255, 236, 228]
+        : time === "sunset"
+          ? [255, 176, 146]
+          : [96, 108, 152]
   const grey = weather === "snowfall" ? 0.35 : weather === "cloudy" ? 0.14 : 0.06
-  return mix(style === "pastel" ? mix(lit, [255, 248, 242], 0.3) : lit, look.sky[0], time === "night" ? 0.35 : grey)
+  return mix(
+    style === "pastel" ? mix(lit, [255, 248, 242], 0.3) : lit,
+    look.sky[0],
+    time === "night" ? 0.35 : grey,
+  )
 }
 
 /** Rain or falling snow over everything; `part` 0 falls behind the subjects, 1 before them. */
@@ -151,7 +197,14 @@ export function paintFall(canvas: Canvas, look: Look, part: 0 | 1, random: Rando
       const x = column * 54 + random.range(0, 46) + (row % 2) * 12
       const y = row * 44 + random.range(0, 36)
       if (random.chance(part === 0 ? 0.35 : 0.6)) continue
-      if (weather === "snowfall") canvas.fill(ellipse(x, y, random.range(2.2, 3.4)), { colour: night ? [232, 238, 252] : [255, 255, 255] })
-      else canvas.fill(line(2.4, [x, y], [x - 5, y + 16]), { colour: night ? [150, 172, 220] : [232, 240, 250], alpha: 0.75 })
+      if (weather === "snowfall")
+        canvas.fill(ellipse(x, y, random.range(2.2, 3.4)), {
+          colour: night ? [232, 238, 252] : [255, 255, 255],
+        })
+      else
+        canvas.fill(line(2.4, [x, y], [x - 5, y + 16]), {
+          colour: night ? [150, 172, 220] : [232, 240, 250],
+          alpha: 0.75,
+        })
     }
 }

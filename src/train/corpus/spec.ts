@@ -1,4 +1,4 @@
-import { hashText, Random } from "./random.ts"
+import { hashText, type Random } from "./random.ts"
 
 /** The words of the corpus' world. Every picture is one choice from each list; see docs/corpus.md. */
 export const SUBJECTS = [
@@ -19,7 +19,17 @@ export const SUBJECTS = [
   "rocket",
   "bird",
 ] as const
-export const COLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black"] as const
+export const COLOURS = [
+  "red",
+  "orange",
+  "yellow",
+  "green",
+  "blue",
+  "purple",
+  "pink",
+  "white",
+  "black",
+] as const
 export const PLACES = ["hills", "mountains", "sea", "desert", "snow", "forest", "city"] as const
 export const TIMES = ["day", "dawn", "sunset", "night"] as const
 export const WEATHERS = ["clear", "cloudy", "rain", "snowfall", "fog"] as const
@@ -80,17 +90,21 @@ const HELD_PAIRS = 12
  */
 export function isHeldOut(spec: Pick<SceneSpec, "subject" | "second" | "place">): boolean {
   const { subject, second, place } = spec
-  return heldTriple(subject, place) || (second !== null && (heldTriple(second, place) || heldPair(subject, second)))
+  return (
+    heldTriple(subject, place) ||
+    (second !== null && (heldTriple(second, place) || heldPair(subject, second)))
+  )
 }
 
 const heldTriple = (thing: Thing, place: Place) =>
   hashText(`triple ${thing.kind} ${thing.colour} ${place}`) % HELD_TRIPLES === 0
 
-const heldPair = (a: Thing, b: Thing) => hashText(`pair ${[a.kind, b.kind].sort().join(" ")}`) % HELD_PAIRS === 0
+const heldPair = (a: Thing, b: Thing) =>
+  hashText(`pair ${[a.kind, b.kind].sort().join(" ")}`) % HELD_PAIRS === 0
 
 /**
  * Whether the world can show this clearly: neon is night and has no black; black needs light; a sailboat needs
- * water; nothing white stands in fog or snow; no rain or snow falls in the desert, no rain in the snow; a linocut knows day, sunset and night.
+ * water; nothing white stands in fog, snow or a pale dawn; no rain or snow falls in the desert, no rain in the snow; a linocut knows day, sunset and night.
  */
 export function isPossible(spec: SceneSpec): boolean {
   const { style, place, time, weather } = spec
@@ -99,7 +113,14 @@ export function isPossible(spec: SceneSpec): boolean {
   if (place === "desert" && (weather === "rain" || weather === "snowfall")) return false
   if (place === "snow" && weather === "rain") return false
   if (!((WEATHER_WEIGHTS[time][weather] ?? 0) > 0)) return false
-  if (spec.second && (spec.count > 1 || spec.size === "large" || spec.position === "centre" || spec.second.kind === spec.subject.kind)) return false
+  if (
+    spec.second &&
+    (spec.count > 1 ||
+      spec.size === "large" ||
+      spec.position === "centre" ||
+      spec.second.kind === spec.subject.kind)
+  )
+    return false
   if (spec.count > 1 && (spec.position !== "centre" || spec.size === "large")) return false
   if (spec.count === 3 && spec.size !== "small") return false
   return [spec.subject, spec.second].every((thing) => thing === null || isVisible(thing, spec))
@@ -108,6 +129,7 @@ export function isPossible(spec: SceneSpec): boolean {
 function isVisible({ kind, colour }: Thing, { style, place, time, weather }: SceneSpec): boolean {
   if (colour === "black" && (time === "night" || style === "neon" || style === "lino")) return false
   if (colour === "white" && (weather === "fog" || place === "snow" || style === "lino")) return false
+  if (colour === "white" && style === "pastel" && time === "dawn") return false
   return kind !== "sailboat" || (place !== "desert" && place !== "snow")
 }
 
@@ -136,8 +158,12 @@ function anySpec(random: Random): SceneSpec {
     weather: style === "neon" || style === "lino" ? "clear" : random.weighted(WEATHER_WEIGHTS[time]),
     subject,
     count,
-    position: count > 1 ? "centre" : random.pick(layout === "pair" ? (["left", "right"] as const) : POSITIONS),
-    size: count === 3 ? "small" : random.weighted({ small: 22, medium: 46, large: count === 1 && layout !== "pair" ? 32 : 0 }),
+    position:
+      count > 1 ? "centre" : random.pick(layout === "pair" ? (["left", "right"] as const) : POSITIONS),
+    size:
+      count === 3
+        ? "small"
+        : random.weighted({ small: 22, medium: 46, large: count === 1 && layout !== "pair" ? 32 : 0 }),
     second: layout === "pair" ? anyThing(random) : null,
     seed: random.next(),
   }

@@ -35,7 +35,13 @@ export function trainVocabulary(captions: Iterable<string>, options: VocabularyO
       hint: "The bytes, begin and end alone are 514 tokens.",
     })
   const merges = learnMerges(countWords(captions), room)
-  const tokens = [...alphabet, ...alphabet.map((c) => c + wordEnd), ...merges.map(([a, b]) => a + b), BEGIN, END]
+  const tokens = [
+    ...alphabet,
+    ...alphabet.map((c) => c + wordEnd),
+    ...merges.map(([a, b]) => a + b),
+    BEGIN,
+    END,
+  ]
   const special = { bos_token: BEGIN, eos_token: END, unk_token: END, pad_token: END }
   return {
     "vocab.json": `${JSON.stringify(Object.fromEntries(tokens.map((t, i) => [t, i])))}\n`,

@@ -43,7 +43,11 @@ export const shadow = (path: Path, clip: Path, colour: Rgb, amount = 0.2): Part 
 
 /** The parts moved sideways, to stand over x = 0. */
 export const shifted = (dx: number, parts: Part[]): Part[] =>
-  parts.map((p) => ({ ...p, path: transform(p.path, 1, dx, 1, 0), ...(p.clip ? { clip: transform(p.clip, 1, dx, 1, 0) } : {}) }))
+  parts.map((p) => ({
+    ...p,
+    path: transform(p.path, 1, dx, 1, 0),
+    ...(p.clip ? { clip: transform(p.clip, 1, dx, 1, 0) } : {}),
+  }))
 
 /** A lighter area of a form of the given colour. */
 export const highlight = (path: Path, clip: Path, colour: Rgb, amount = 0.3): Part => ({
@@ -56,8 +60,8 @@ export const highlight = (path: Path, clip: Path, colour: Rgb, amount = 0.3): Pa
 /** A pane that shines when lamps are lit. */
 export const pane = (path: Path, lit: boolean): Part => ({ path, colour: lit ? LAMP : GLASS, lamp: lit })
 
-/** A roof that stands off from its walls: slate over light and warm walls, brown over dark cold ones. */
-export const roofFor = (walls: Rgb): Rgb => (luma(walls) < 118 && walls[0] < 190 ? [176, 108, 86] : [86, 74, 104])
+/** A quiet roof, so that the walls alone say the colour: slate, or pale over black walls. */
+export const roofFor = (walls: Rgb): Rgb => (luma(walls) < 70 ? [158, 148, 170] : [84, 72, 102])
 
 /** A second tone beside the main colour, for stripes: white, or grey beside white itself. */
 export const stripeFor = (main: Rgb): Rgb => (luma(main) > 232 ? [186, 198, 216] : [252, 248, 240])

@@ -1,26 +1,53 @@
-import { ellipse, line, type Path, polygon, rectangle, rotate, roundRectangle, segment, union } from "../geometry.ts"
+import {
+  ellipse,
+  line,
+  type Path,
+  polygon,
+  rectangle,
+  rotate,
+  roundRectangle,
+  segment,
+  union,
+} from "../geometry.ts"
 import { shade } from "../look.ts"
 import type { Part } from "../parts.ts"
-import { CREAM, DARK, type Draw, detail, LAMP, pane, roofFor, shaded, shadow, solid, stripeFor, WOOD, within } from "./brush.ts"
+import {
+  CREAM,
+  DARK,
+  type Draw,
+  detail,
+  LAMP,
+  pane,
+  roofFor,
+  shaded,
+  shadow,
+  solid,
+  stripeFor,
+  WOOD,
+  within,
+} from "./brush.ts"
 
 /** A cottage with a gable roof, a chimney, a door and windows. */
 export const house: Draw = ({ main, light, lit, random }) => {
   const roof = roofFor(main)
   const door = random.pick([-1, 1])
-  const walls = rectangle(-0.5, 0, 1, 0.56)
-  const gable = polygon([-0.64, 0.52], [0.64, 0.52], [0.36, 0.98], [-0.36, 0.98])
+  const walls = rectangle(-0.5, 0, 1, 0.62)
+  const gable = polygon([-0.62, 0.58], [0.62, 0.58], [0.4, 0.96], [-0.4, 0.96])
   const window = (x: number) => [
-    detail(rectangle(x - 0.13, 0.18, 0.26, 0.25), CREAM),
-    pane(rectangle(x - 0.095, 0.215, 0.19, 0.18), lit),
+    detail(rectangle(x - 0.13, 0.2, 0.26, 0.25), CREAM),
+    pane(rectangle(x - 0.095, 0.235, 0.19, 0.18), lit),
   ]
   return [
     solid(rectangle(door * 0.22 - 0.07, 0.7, 0.15, 0.42), shade(main, 0.3)),
     ...shaded(walls, main, light, 0.2, 0.14),
     ...window(-door * 0.22),
-    detail(union(rectangle(door * 0.24 - 0.11, 0, 0.22, 0.3), segment(door * 0.24, 0.3, 0.11, 0.09, 0, 0.5)), DARK),
+    detail(
+      union(rectangle(door * 0.24 - 0.11, 0, 0.22, 0.3), segment(door * 0.24, 0.3, 0.11, 0.09, 0, 0.5)),
+      DARK,
+    ),
     detail(ellipse(door * 0.24 + 0.06, 0.17, 0.022), LAMP),
     ...shaded(gable, roof, light, 0.12, 0.18),
-    shadow(rectangle(-0.5, 0.46, 1, 0.06), walls, main, 0.3),
+    shadow(rectangle(-0.5, 0.52, 1, 0.06), walls, main, 0.3),
   ]
 }
 
@@ -45,19 +72,28 @@ export const lighthouse: Draw = ({ main, light }) => {
 
 /** A tapering mill with a cap and four sails. */
 export const windmill: Draw = ({ main, light, random }) => {
-  const tower = polygon([-0.25, 0], [0.25, 0], [0.15, 0.6], [-0.15, 0.6])
+  const tower = polygon([-0.31, 0], [0.31, 0], [0.19, 0.6], [-0.19, 0.6])
   const turn = random.range(0.05, 0.2)
   const hub = [0, 0.66] as const
   const arm = (path: Path, i: number) => rotate(path, hub[0], hub[1], turn + i / 4)
   const sails = [0, 1, 2, 3].flatMap((i): Part[] => [
     solid(arm(rectangle(0.1, 0.665, 0.36, 0.125), i), CREAM),
-    { ...detail(arm(union(rectangle(0.21, 0.665, 0.022, 0.125), rectangle(0.33, 0.665, 0.022, 0.125)), i), [214, 196, 170]), modelling: true },
+    {
+      ...detail(
+        arm(union(rectangle(0.21, 0.665, 0.022, 0.125), rectangle(0.33, 0.665, 0.022, 0.125)), i),
+        [214, 196, 170],
+      ),
+      modelling: true,
+    },
     detail(arm(rectangle(0, 0.642, 0.48, 0.036), i), WOOD),
   ])
   return [
     ...shaded(tower, main, light, 0.03, 0.18),
     detail(union(rectangle(-0.075, 0, 0.15, 0.17), segment(0, 0.17, 0.075, 0.06, 0, 0.5)), DARK),
-    solid(union(segment(0, 0.6, 0.19, 0.2, 0, 0.5), roundRectangle(-0.19, 0.575, 0.38, 0.04, 0.02)), roofFor(main)),
+    solid(
+      union(segment(0, 0.6, 0.22, 0.2, 0, 0.5), roundRectangle(-0.22, 0.575, 0.44, 0.04, 0.02)),
+      roofFor(main),
+    ),
     ...sails,
     detail(ellipse(hub[0], hub[1], 0.045), DARK),
   ]
@@ -66,11 +102,23 @@ export const windmill: Draw = ({ main, light, random }) => {
 /** Two round towers with cones, a battlement between them, a gate and flags. */
 export const castle: Draw = ({ main, light, lit }) => {
   const roof = roofFor(main)
-  const wall = union(rectangle(-0.36, 0, 0.72, 0.42), ...[-0.29, -0.125, 0.04, 0.205].map((x) => rectangle(x, 0.4, 0.095, 0.1)))
+  const wall = union(
+    rectangle(-0.36, 0, 0.72, 0.42),
+    ...[-0.29, -0.125, 0.04, 0.205].map((x) => rectangle(x, 0.4, 0.095, 0.1)),
+  )
   const tower = (s: 1 | -1): Part[] => [
     ...shaded(rectangle(s * 0.42 - 0.145, 0, 0.29, 0.62), main, light, s * 0.42 + 0.03 * -light, 0.2),
-    pane(union(rectangle(s * 0.42 - 0.045, 0.36, 0.09, 0.1), segment(s * 0.42, 0.46, 0.045, 0.045, 0, 0.5)), lit),
-    ...shaded(polygon([s * 0.42 - 0.2, 0.6], [s * 0.42 + 0.2, 0.6], [s * 0.42, 0.96]), roof, light, s * 0.42 * -light, 0.2),
+    pane(
+      union(rectangle(s * 0.42 - 0.045, 0.36, 0.09, 0.1), segment(s * 0.42, 0.46, 0.045, 0.045, 0, 0.5)),
+      lit,
+    ),
+    ...shaded(
+      polygon([s * 0.42 - 0.2, 0.6], [s * 0.42 + 0.2, 0.6], [s * 0.42, 0.96]),
+      roof,
+      light,
+      s * 0.42 * -light,
+      0.2,
+    ),
   ]
   return [
     solid(wall, shade(main, 0.08)),

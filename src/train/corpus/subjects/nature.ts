@@ -1,7 +1,20 @@
 import { ellipse, line, polygon, rectangle, rotate, roundRectangle, smooth, union } from "../geometry.ts"
 import { lighten, luma, mix, shade } from "../look.ts"
 import type { Rgb } from "../raster.ts"
-import { CREAM, DARK, type Draw, detail, highlight, shaded, shadow, shifted, solid, stripeFor, WOOD, within } from "./brush.ts"
+import {
+  CREAM,
+  DARK,
+  type Draw,
+  detail,
+  highlight,
+  shaded,
+  shadow,
+  shifted,
+  solid,
+  stripeFor,
+  WOOD,
+  within,
+} from "./brush.ts"
 
 const LEAF: Rgb = [72, 150, 84]
 
@@ -18,7 +31,12 @@ export const tree: Draw = ({ main, light, random }) => {
   return [
     solid(polygon([-0.09, 0], [0.09, 0], [0.05, 0.46], [-0.05, 0.46]), WOOD),
     solid(crown, main),
-    shadow(union(ellipse(light * -0.24, 0.46, 0.26, 0.22), ellipse(light * -0.02, 0.36, 0.3, 0.12)), crown, main, 0.2),
+    shadow(
+      union(ellipse(light * -0.24, 0.46, 0.26, 0.22), ellipse(light * -0.02, 0.36, 0.3, 0.12)),
+      crown,
+      main,
+      0.2,
+    ),
     highlight(ellipse(light * 0.15, 0.78, 0.13, 0.1), crown, main, 0.24),
   ]
 }
@@ -29,7 +47,10 @@ export const pine: Draw = ({ main, light }) => {
   const tiers = [tier(0.13, 0.37, 0.42), tier(0.37, 0.3, 0.38), tier(0.61, 0.22, 0.4)]
   return [
     solid(rectangle(-0.06, 0, 0.12, 0.16), WOOD),
-    ...tiers.flatMap((t, i) => [...shaded(t, main, light, 0, 0.2), ...(i > 0 ? [shadow(rectangle(-0.3, 0.13 + 0.24 * i - 0.0, 0.6, 0.02), t, main, 0.34)] : [])]),
+    ...tiers.flatMap((t, i) => [
+      ...shaded(t, main, light, 0, 0.2),
+      ...(i > 0 ? [shadow(rectangle(-0.3, 0.13 + 0.24 * i - 0.0, 0.6, 0.02), t, main, 0.34)] : []),
+    ]),
   ]
 }
 
@@ -38,23 +59,43 @@ export const cactus: Draw = ({ main, light, random }) => {
   const [left, right] = [random.range(-0.04, 0.04), random.range(-0.04, 0.04)]
   const trunk = union(roundRectangle(-0.13, 0.1, 0.26, 0.84, 0.13), rectangle(-0.13, 0, 0.26, 0.5))
   const arm = (s: number, y: number, top: number) =>
-    union(roundRectangle(s * 0.33 - 0.085, y, 0.17, top - y, 0.085), roundRectangle(Math.min(0, s * 0.41), y, 0.41, 0.16, 0.08))
+    union(
+      roundRectangle(s * 0.33 - 0.085, y, 0.17, top - y, 0.085),
+      roundRectangle(Math.min(0, s * 0.41), y, 0.41, 0.16, 0.08),
+    )
   const arms = union(arm(-1, 0.3 + left, 0.68 + left), arm(1, 0.42 + right, 0.82 + right))
-  const rib = (x: number) => ({ ...detail(roundRectangle(x - 0.014, 0.06, 0.028, 0.8, 0.014), lighten(main, 0.28)), modelling: true })
+  const rib = (x: number) => ({
+    ...detail(roundRectangle(x - 0.014, 0.06, 0.028, 0.8, 0.014), lighten(main, 0.28)),
+    modelling: true,
+  })
   return [
     solid(union(trunk, arms), main),
     shadow(rectangle(light < 0 ? 0.06 : -0.13, 0, 0.07, 0.9), trunk, main, 0.22),
     rib(-0.045),
     rib(0.04),
-    ...[-0.06, 0, 0.06].map((x) => detail(ellipse(x, 0.95, 0.05), luma(main) > 150 && main[1] < 160 ? CREAM : [248, 130, 160])),
+    ...[-0.06, 0, 0.06].map((x) =>
+      detail(ellipse(x, 0.95, 0.05), luma(main) > 150 && main[1] < 160 ? CREAM : [248, 130, 160]),
+    ),
   ]
 }
 
 /** A toadstool with a spotted cap. */
 export const mushroom: Draw = ({ main, light }) => {
   const stem = smooth([-0.15, 0], [0.15, 0], [0.12, 0.24], [0.13, 0.5], [-0.13, 0.5], [-0.12, 0.24])
-  const cap = smooth([-0.52, 0.44], [-0.46, 0.68], [-0.24, 0.88], [0, 0.94], [0.24, 0.88], [0.46, 0.68], [0.52, 0.44], [0.26, 0.37], [0, 0.355], [-0.26, 0.37])
-  const spot = (x: number, y: number, rx: number, ry: number) => within(ellipse(x, y, rx, ry), cap, stripeFor(main))
+  const cap = smooth(
+    [-0.52, 0.44],
+    [-0.46, 0.68],
+    [-0.24, 0.88],
+    [0, 0.94],
+    [0.24, 0.88],
+    [0.46, 0.68],
+    [0.52, 0.44],
+    [0.26, 0.37],
+    [0, 0.355],
+    [-0.26, 0.37],
+  )
+  const spot = (x: number, y: number, rx: number, ry: number) =>
+    within(ellipse(x, y, rx, ry), cap, stripeFor(main))
   return [
     ...shaded(stem, CREAM, light, 0.02, 0.14),
     solid(cap, main),
@@ -85,17 +126,39 @@ export const flower: Draw = ({ main, light, random }) => {
   ]
 }
 
+/** A round head with two ears. */
+const catHead = () =>
+  union(
+    smooth(
+      [-0.3, 0.64],
+      [-0.2, 0.5],
+      [0, 0.46],
+      [0.2, 0.5],
+      [0.3, 0.64],
+      [0.24, 0.82],
+      [0, 0.87],
+      [-0.24, 0.82],
+    ),
+    polygon([-0.29, 0.68], [-0.06, 0.84], [-0.27, 1.02]),
+    polygon([0.29, 0.68], [0.06, 0.84], [0.27, 1.02]),
+  )
+
 /** A sitting cat, seen from the front. */
 export const cat: Draw = ({ main, light }) => {
   const dark = luma(main) < 70
   const eye: Rgb = dark ? [250, 214, 90] : [52, 40, 58]
   const soft = lighten(main, dark ? 0.3 : 0.5)
-  const trunk = smooth([-0.3, 0.02], [0, 0], [0.3, 0.02], [0.29, 0.26], [0.2, 0.5], [0, 0.58], [-0.2, 0.5], [-0.29, 0.26])
-  const head = union(
-    smooth([-0.3, 0.64], [-0.2, 0.5], [0, 0.46], [0.2, 0.5], [0.3, 0.64], [0.24, 0.82], [0, 0.87], [-0.24, 0.82]),
-    polygon([-0.29, 0.68], [-0.06, 0.84], [-0.27, 1.02]),
-    polygon([0.29, 0.68], [0.06, 0.84], [0.27, 1.02]),
+  const trunk = smooth(
+    [-0.3, 0.02],
+    [0, 0],
+    [0.3, 0.02],
+    [0.29, 0.26],
+    [0.2, 0.5],
+    [0, 0.58],
+    [-0.2, 0.5],
+    [-0.29, 0.26],
   )
+  const head = catHead()
   return shifted(-0.1, [
     solid(line(0.13, [0.22, 0.07], [0.4, 0.09], [0.49, 0.2], [0.48, 0.34]), shade(main, 0.16)),
     solid(trunk, main),
@@ -103,7 +166,13 @@ export const cat: Draw = ({ main, light }) => {
     within(ellipse(0, 0.16, 0.15, 0.26), trunk, soft),
     solid(union(ellipse(-0.12, 0.035, 0.11, 0.055), ellipse(0.12, 0.035, 0.11, 0.055)), main),
     solid(head, main),
-    detail(union(polygon([-0.24, 0.76], [-0.13, 0.84], [-0.235, 0.93]), polygon([0.24, 0.76], [0.13, 0.84], [0.235, 0.93])), [244, 164, 168]),
+    detail(
+      union(
+        polygon([-0.24, 0.76], [-0.13, 0.84], [-0.235, 0.93]),
+        polygon([0.24, 0.76], [0.13, 0.84], [0.235, 0.93]),
+      ),
+      [244, 164, 168],
+    ),
     detail(union(ellipse(-0.12, 0.67, 0.042, 0.055), ellipse(0.12, 0.67, 0.042, 0.055)), eye),
     detail(ellipse(0, 0.575, 0.09, 0.055), soft),
     detail(polygon([-0.04, 0.61], [0.04, 0.61], [0, 0.565]), dark ? [244, 164, 168] : DARK),
@@ -113,7 +182,18 @@ export const cat: Draw = ({ main, light }) => {
 /** A plump bird in profile, facing right. */
 export const bird: Draw = ({ main, light }) => {
   const beak: Rgb = main[0] > 200 && main[1] > 110 && main[2] < 120 ? [206, 84, 46] : [250, 168, 48]
-  const body = smooth([-0.42, 0.42], [-0.2, 0.2], [0.08, 0.16], [0.32, 0.3], [0.4, 0.54], [0.42, 0.76], [0.26, 0.92], [0.06, 0.84], [-0.02, 0.66], [-0.2, 0.56])
+  const body = smooth(
+    [-0.42, 0.42],
+    [-0.2, 0.2],
+    [0.08, 0.16],
+    [0.32, 0.3],
+    [0.4, 0.54],
+    [0.42, 0.76],
+    [0.26, 0.92],
+    [0.06, 0.84],
+    [-0.02, 0.66],
+    [-0.2, 0.56],
+  )
   const wing = smooth([-0.34, 0.36], [-0.08, 0.3], [0.14, 0.44], [0.06, 0.6], [-0.12, 0.56])
   return [
     solid(line(0.045, [0.02, 0.22], [0.02, 0.02], [0.12, 0.02]), beak),
@@ -128,4 +208,3 @@ export const bird: Draw = ({ main, light }) => {
     detail(ellipse(0.255, 0.76, 0.034), [44, 34, 50]),
   ]
 }
-
