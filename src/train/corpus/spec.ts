@@ -70,7 +70,8 @@ export interface SceneSpec {
   seed: number
 }
 
-const STYLE_WEIGHTS = { flat: 40, pastel: 22, outline: 16, neon: 12, lino: 10 }
+/** Chosen so that about 40, 22, 16, 12 and 10 in 100 are left once impossible scenes are dropped. */
+const STYLE_WEIGHTS = { flat: 38, pastel: 22, outline: 15, neon: 12, lino: 15 }
 const WEATHER_WEIGHTS: Record<Time, Partial<Record<Weather, number>>> = {
   day: { clear: 58, cloudy: 14, rain: 9, snowfall: 8, fog: 11 },
   dawn: { clear: 76, cloudy: 14, fog: 10 },
@@ -148,8 +149,8 @@ function anySpec(random: Random): SceneSpec {
   const style = random.weighted(STYLE_WEIGHTS)
   const time = style === "neon" ? "night" : random.weighted({ day: 40, dawn: 16, sunset: 22, night: 22 })
   const place = random.pick(PLACES)
-  const subject = anyThing(random)
-  const layout = random.weighted({ single: 52, pair: 25, two: 14, three: 9 })
+  const subject = anyThing(random, place)
+  const layout = random.weighted({ single: 48, pair: 35, two: 12, three: 8 })
   const count = layout === "two" ? 2 : layout === "three" ? 3 : 1
   return {
     style,
@@ -163,14 +164,14 @@ function anySpec(random: Random): SceneSpec {
     size:
       count === 3
         ? "small"
-        : random.weighted({ small: 22, medium: 46, large: count === 1 && layout !== "pair" ? 32 : 0 }),
-    second: layout === "pair" ? anyThing(random) : null,
+        : random.weighted({ small: 22, medium: 46, large: count === 1 && layout !== "pair" ? 40 : 0 }),
+    second: layout === "pair" ? anyThing(random, place) : null,
     seed: random.next(),
   }
 }
 
-function anyThing(random: Random): Thing {
-  const kind = random.pick(SUBJECTS)
+function anyThing(random: Random, place: Place): Thing {
+  const kind = place === "sea" && random.chance(0.14) ? "sailboat" : random.pick(SUBJECTS)
   const green = GREEN_BY_NATURE.includes(kind) && random.chance(0.4)
   return { kind, colour: green ? "green" : random.pick(COLOURS) }
 }
