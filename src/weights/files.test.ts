@@ -366,6 +366,14 @@ describe("diffusers folders", () => {
     expect(code).toBe("FOLDER_SHARD_NAME")
   })
 
+  test("a scheduler config may hold Python's bare numbers", async () => {
+    const text =
+      '{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, "a": NaN, "b": "NaN \\" -Infinity"}'
+    const path = await folder((p) => writeFileSync(join(p, "scheduler", "scheduler_config.json"), text))
+    const { scheduler } = await openFolder(path)
+    expect(scheduler).toMatchObject({ lambda_min_clipped: -Infinity, a: null, b: 'NaN " -Infinity' })
+  })
+
   test("errors say what is there and what to do", async () => {
     const cases: [string, (p: string) => void, RegExp][] = [
       ["FOLDER_NO_INDEX", (p) => rmSync(join(p, "model_index.json")), /there are: scheduler, text_encoder/],

@@ -207,7 +207,7 @@ async function list(path: string): Promise<string[]> {
 export async function readConfig(path: string): Promise<Config> {
   const text = await readText(path, JSON_LIMIT)
   try {
-    const value: unknown = JSON.parse(text)
+    const value: unknown = JSON.parse(pythonNumbers(text))
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Config
   } catch (error) {
     throw new AquatintError("CONFIG_JSON", `${path} is no JSON: ${(error as Error).message}`, {
@@ -217,6 +217,13 @@ export async function readConfig(path: string): Promise<Config> {
   }
   return fail("CONFIG_JSON", `${path} holds no JSON object`, { file: path })
 }
+
+/** Python's json writes bare NaN and Infinity (diffusers' `lambda_min_clipped`): null, and a number too large to hold. */
+const pythonNumbers = (text: string) =>
+  text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g, (found) => {
+    if (found.startsWith('"')) return found
+    return found === "NaN" ? "null" : found.replace("Infinity", "1e999")
+  })
 
 /** A regular file's text, refused over `limit` bytes. */
 export async function readText(path: string, limit: number): Promise<string> {
