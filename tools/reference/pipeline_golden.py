@@ -103,11 +103,11 @@ def encode(pipe, chunks: list[list[int]], clip_skip: int | None) -> torch.Tensor
 def text_tensors(pipe, case: Case) -> dict[str, torch.Tensor]:
     positive = chunk_ids(pipe.tokenizer, case.prompt)
     guided = case.cfg > 1 and pipe.unet.config.time_cond_proj_dim is None
-    found = {"text.ids": torch.tensor(positive)}
     negative = chunk_ids(pipe.tokenizer, case.negative) if guided else []
     empty = chunk_ids(pipe.tokenizer, "")
     longest = max(len(positive), len(negative))
-    found["text.cond"] = encode(pipe, positive + empty * (longest - len(positive)), case.clip_skip)
+    positive += empty * (longest - len(positive))
+    found = {"text.ids": torch.tensor(positive), "text.cond": encode(pipe, positive, case.clip_skip)}
     if guided:
         found["text.uncond"] = encode(pipe, negative + empty * (longest - len(negative)), case.clip_skip)
     return found
