@@ -1,9 +1,12 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { gunzipSync } from "node:zlib"
+import fc from "fast-check"
 import { describe, expect, test } from "vitest"
+import { AquatintError } from "../errors.ts"
 import { splitCheckpoint } from "./checkpoint.ts"
 import type { LdmFacts } from "./ldm-yaml.ts"
+import { requireComponents } from "./model-files.ts"
 import { byteLength, type Dtype, Weights } from "./view.ts"
 
 interface Golden {
@@ -80,3 +83,45 @@ function spread(config: Record<string, unknown>, key: string, value = config[key
   const list = types.map((_, i) => (Array.isArray(value) ? value[i] : value))
   return key === "transformer_layers_per_block" ? list.filter((_, i) => /CrossAttn/.test(types[i]!)) : list
 }
+
+test("torn, renamed and reshaped checkpoints are read or refused with a typed error", async () => {
+  const ldm = load("sd2-inpaint").ldm
+  const keys = Object.keys(ldm)
+  const edit = fc.record({
+    key: fc.nat(keys.length - 1),
+    kind: fc.constantFrom("drop", "reshape", "rename", "tear", "prefix"),
+    shape: fc.array(fc.constantFrom(0, 1, 2, 3, 64, 2 ** 40), { maxLength: 5 }),
+    name: fc.string({ unit: fc.constantFrom(..."0123456789.ab_"), maxLength: 12 }),
+  })
+  const run = async (edits: { key: number; kind: string; shape: number[]; name: string }[]) => {
+    const torn = { ...ldm }
+    for (const { key, kind, shape, name } of edits) {
+      const old = keys[key]!
+      if (kind === "drop") delete torn[old]
+      if (kind === "reshape" && old in torn) torn[old] = ["F16", shape]
+      if (kind === "rename") torn[old.replace(/\d+/, name)] = ["F16", shape]
+      if (kind === "prefix") torn[old.replace(/^.*?\./, name)] = ["F16", shape]
+      if (kind === "tear") for (const k of keys.slice(key, key + 400)) delete torn[k]
+    }
+    const outcome = await split(torn).then(
+      () => "read",
+      (error: unknown) => (error instanceof AquatintError ? error.code : `untyped ${String(error)}`),
+    )
+    expect(outcome).toMatch(/^(read|CHECKPOINT_[A-Z_]+|WEIGHTS_[A-Z_]+)$/)
+  }
+  await fc.assert(fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 6 }), run), {
+    numRuns: 200,
+    seed: 7,
+  })
+})
+
+test("what is missing is named with what is there", async () => {
+  const unet = Object.entries(load("sd1-one-layer").ldm).filter(([key]) =>
+    key.startsWith("model.diffusion_model."),
+  )
+  const model = await split(Object.fromEntries(unet))
+  expect(() => requireComponents(model, ["unet", "vae", "text_encoder"])).toThrow(
+    "model.safetensors has no vae, no text_encoder; it has unet",
+  )
+  expect(requireComponents(model, ["unet"])[0]!.className).toBe("UNet2DConditionModel")
+})

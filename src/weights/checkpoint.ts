@@ -1,4 +1,5 @@
 import { fail } from "../errors.ts"
+import { readFloats } from "./decode.ts"
 import { inputVariant, predictionName } from "./family.ts"
 import { kindName, kindOf } from "./kinds.ts"
 import { textConfig, type UnetFacts, unetConfig, vaeConfig } from "./ldm-config.ts"
@@ -16,6 +17,8 @@ import {
   type Variant,
 } from "./model-files.ts"
 import { fullTextKeys } from "./old-keys.ts"
+import { readSafetensorsHeader } from "./safetensors.ts"
+import type { ByteSource } from "./source.ts"
 import { elements, type TensorView, type Weights } from "./view.ts"
 
 const UNET = "model.diffusion_model."
@@ -29,6 +32,24 @@ export interface CheckpointContext {
   ldm?: LdmFacts | undefined
   /** Values of a small tensor; without it, rules that look at values are left out. */
   readSmall?: (view: TensorView) => Promise<Float32Array>
+}
+
+/**
+ * Opens a checkpoint from its header, wherever its bytes are: a file, a Blob, an array.
+ * Errors: SAFETENSORS_* and those of `splitCheckpoint`.
+ */
+export async function openCheckpoint(
+  source: ByteSource,
+  context: { path?: string; ldm?: LdmFacts | undefined } = {},
+): Promise<ModelFiles> {
+  const { tensors, metadata } = await readSafetensorsHeader(source)
+  const readSmall = (view: TensorView) => readFloats(source, view)
+  return splitCheckpoint(tensors, {
+    path: context.path ?? source.name,
+    ldm: context.ldm,
+    metadata,
+    readSmall,
+  })
 }
 
 /** Tensors under a prefix, which is cut off. */

@@ -1,3 +1,4 @@
+import { fail } from "../errors.ts"
 import type { TensorView, Weights } from "./view.ts"
 
 /** A config as diffusers and transformers write it to config.json. */
@@ -43,7 +44,7 @@ export interface ModelFiles {
 /** Keys of every checkpoint that say nothing a model needs. */
 const LEFTOVERS = [
   /(^|\.)position_ids$/,
-  /(^|\.)logit_scale$/,
+  /(^|\.)(logit_scale|attn_mask)$/,
   /^model_ema\./,
   /^(sqrt_)?(one_minus_)?(recip_|recipm1_)?alphas_cumprod(_prev)?$/,
   /^sqrt_(one_minus_|recip_|recipm1_)alphas_cumprod$/,
@@ -58,4 +59,23 @@ const LEFTOVERS = [
 /** Whether a key is a training leftover that no network reads. */
 export function isLeftover(key: string): boolean {
   return LEFTOVERS.some((pattern) => pattern.test(key))
+}
+
+/**
+ * The components a run needs, or one MODEL_INCOMPLETE that names what is missing and what is there:
+ * single files of a U-Net alone have no text encoder and no VAE.
+ */
+export function requireComponents(model: ModelFiles, names: readonly string[]): Component[] {
+  const missing = names.filter((name) => !model.components.has(name))
+  if (missing.length > 0)
+    fail(
+      "MODEL_INCOMPLETE",
+      `${model.path} has no ${missing.join(", no ")}; it has ${[...model.components.keys()].join(", ")}`,
+      {
+        file: model.path,
+        hint: "use a complete checkpoint, or name the missing part (--vae)",
+        details: { missing },
+      },
+    )
+  return names.map((name) => model.components.get(name)!)
 }

@@ -1,11 +1,9 @@
 import { AquatintError } from "../errors.ts"
-import { splitCheckpoint } from "./checkpoint.ts"
-import { readFloats } from "./decode.ts"
+import { openCheckpoint } from "./checkpoint.ts"
 import { readText } from "./folder.ts"
 import { LDM_CONFIG_LIMIT, type LdmFacts, parseLdmConfig } from "./ldm-yaml.ts"
 import type { ModelFiles } from "./model-files.ts"
 import { withFile } from "./open-file.ts"
-import { readSafetensorsHeader } from "./safetensors.ts"
 
 /**
  * Opens a single-file checkpoint (`.safetensors` in LDM keys) from its header: components under diffusers'
@@ -14,9 +12,8 @@ import { readSafetensorsHeader } from "./safetensors.ts"
  */
 export function openSingleFile(path: string): Promise<ModelFiles> {
   return withFile(path, async (source) => {
-    const { tensors, metadata } = await readSafetensorsHeader(source)
     const ldm = (await ldmBeside(path)) ?? (source.path === path ? undefined : await ldmBeside(source.path))
-    return splitCheckpoint(tensors, { path, metadata, ldm, readSmall: (view) => readFloats(source, view) })
+    return openCheckpoint(source, { path, ldm })
   })
 }
 

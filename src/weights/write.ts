@@ -1,7 +1,8 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises"
 import { basename, dirname, join } from "node:path"
 import { AquatintError, fail } from "../errors.ts"
-import { byteLength, type Dtype, isDtype, showShape } from "./view.ts"
+import { encodeHeader } from "./encode.ts"
+import { byteLength, type Dtype } from "./view.ts"
 
 /** Bytes of a tensor to write: at hand, or made piece by piece when its turn comes. */
 export type TensorBytes = Uint8Array | (() => AsyncIterable<Uint8Array> | Promise<Uint8Array> | Uint8Array)
@@ -13,40 +14,6 @@ export interface TensorToWrite {
   shape: readonly number[]
   bytes: TensorBytes
 }
-
-/** The 8-byte length and the JSON header, padded with spaces to a multiple of 8, tensors in the order given. */
-export function encodeHeader(
-  tensors: readonly Omit<TensorToWrite, "bytes">[],
-  metadata: Iterable<readonly [string, string]> = [],
-): Uint8Array {
-  const parts: string[] = []
-  const meta = [...metadata].map(([key, value]) => `${quoted(key)}:${quoted(value)}`)
-  if (meta.length > 0) parts.push(`"__metadata__":{${meta.join(",")}}`)
-  let at = 0
-  const seen = new Set(["__metadata__"])
-  for (const { name, dtype, shape } of tensors) {
-    const length = isDtype(dtype) ? byteLength(dtype, shape) : Number.NaN
-    if (seen.has(name)) fail("SAFETENSORS_DUPLICATE_KEY", `tensor ${name} is given twice`, { blame: "here" })
-    if (Number.isNaN(length))
-      fail("SAFETENSORS_SIZE", `tensor ${name}: ${dtype}${showShape(shape)} has no byte length`, {
-        blame: "here",
-      })
-    seen.add(name)
-    parts.push(
-      `${quoted(name)}:{"dtype":"${dtype}","shape":[${shape.join(",")}],"data_offsets":[${at},${at + length}]}`,
-    )
-    at += length
-  }
-  const json = new TextEncoder().encode(`{${parts.join(",")}}`)
-  const padded = Math.ceil(json.length / 8) * 8
-  const out = new Uint8Array(8 + padded).fill(0x20)
-  new DataView(out.buffer).setBigUint64(0, BigInt(padded), true)
-  out.set(json, 8)
-  return out
-}
-
-/** A JSON string; half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD. */
-const quoted = (text: string) => JSON.stringify(text.replace(/\p{Surrogate}/gu, "\ufffd"))
 
 let counter = 0
 

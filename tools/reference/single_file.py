@@ -92,6 +92,23 @@ def unet_to_ldm(state, layers):
     return out
 
 
+def controlnet_to_ldm(state, layers):
+    """diffusers ControlNet keys -> LDM keys under `control_model.`; layers: residual blocks of each level."""
+    out = unet_to_ldm({k: v for k, v in state.items() if not k.startswith("controlnet_")}, layers)
+    for key, value in state.items():
+        stem, leaf = key.rsplit(".", 1)
+        if stem.startswith("controlnet_down_blocks."):
+            out[f"zero_convs.{stem.split('.')[1]}.0.{leaf}"] = value
+        elif stem == "controlnet_mid_block":
+            out[f"middle_block_out.0.{leaf}"] = value
+        elif stem.startswith("controlnet_cond_embedding."):
+            part = stem.removeprefix("controlnet_cond_embedding.")
+            last = 2 * sum(1 for k in state if re.match(r"controlnet_cond_embedding\.blocks\.\d+\.weight", k)) + 2
+            n = {"conv_in": 0, "conv_out": last}.get(part)
+            out[f"input_hint_block.{2 * int(part.split('.')[1]) + 2 if n is None else n}.{leaf}"] = value
+    return {f"control_model.{k}": v for k, v in out.items()}
+
+
 def vae_to_ldm(state):
     """diffusers AutoencoderKL keys -> LDM keys without prefix; attention as 1x1 convolutions."""
     levels = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("decoder.up_blocks."))

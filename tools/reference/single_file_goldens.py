@@ -19,7 +19,7 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint, convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint, convert_open_clip_checkpoint)
 from safetensors.torch import save_file
 
-from single_file import bare_clip, ldm_state, small_configs, small_pipeline
+from single_file import bare_clip, controlnet_to_ldm, ldm_state, small_configs, small_pipeline
 
 NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32"}
 UNET_KEYS = ["in_channels", "out_channels", "block_out_channels", "down_block_types", "up_block_types", "mid_block_type",
@@ -101,6 +101,38 @@ def golden(name, family, config, full):
         "diffusers": diffusers.__version__, "transformers": transformers.__version__, "torch": torch.__version__}}
 
 
+def controlnets():
+    """Small ControlNets under both key sets, with the config diffusers has for them."""
+    from diffusers import ControlNetModel
+    from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+
+    cross, plain = "CrossAttnDownBlock2D", "DownBlock2D"
+    xl = dict(addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=1600)
+    kinds = [("sd1", [32, 64], [cross, plain], 8, {}), ("sd2", [64, 64, 128], [plain, cross, cross], [1, 1, 2], {}),
+             ("sdxl", [64, 128], [plain, cross], [1, 2], xl)]
+    for family, widths, down, heads, extra in kinds:
+        net = ControlNetModel(block_out_channels=widths, down_block_types=down, layers_per_block=1, cross_attention_dim=48,
+                              attention_head_dim=heads, use_linear_projection=family != "sd1",
+                              conditioning_embedding_out_channels=[16, 32, 48, 96], transformer_layers_per_block=2, **extra)
+        state = {k: torch.randn_like(v) for k, v in net.state_dict().items()}
+        ldm = controlnet_to_ldm(state, [1] * len(widths))
+        back = convert_controlnet_checkpoint(dict(ldm), net.config)  # leaves the label embedding out
+        assert all(torch.equal(state[k], v) for k, v in back.items())
+        assert {k.split(".")[0] for k in set(state) - set(back)} <= {"add_embedding"}
+        names = {id(v): k for k, v in ldm.items()}
+        keys = [k for k in UNET_KEYS if k not in ("out_channels", "up_block_types")]
+        yield {"family": family, "ldm": {k: list(v.shape) for k, v in ldm.items()},
+               "want": {k: names[id(v)] for k, v in state.items()},
+               "config": pick(net.config, [*keys, "conditioning_channels", "conditioning_embedding_out_channels"])}
+
+
+def write(out, name, content):
+    text = json.dumps(content, separators=(",", ":"))
+    with gzip.GzipFile(os.path.join(out, name), "wb", mtime=0) as f:
+        f.write(text.encode())
+    print(name, len(text))
+
+
 def main():
     args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     args.add_argument("out")
@@ -108,10 +140,9 @@ def main():
     a = args.parse_args()
     os.makedirs(a.out, exist_ok=True)
     for name, family, config in small_configs():
-        text = json.dumps(golden(name, family, config, a.full), separators=(",", ":"))
-        with gzip.GzipFile(os.path.join(a.out, f"{name}.json.gz"), "wb", mtime=0) as f:
-            f.write(text.encode())
-        print(name, len(text))
+        write(a.out, f"{name}.json.gz", golden(name, family, config, a.full))
+    torch.manual_seed(0)
+    write(a.out, "controlnets.gz", list(controlnets()))
 
 
 if __name__ == "__main__":
