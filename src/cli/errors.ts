@@ -31,7 +31,7 @@ export function report(thrown: unknown, json: boolean): number {
   return error.exitCode
 }
 
-const unseen = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g
+const unseen = /(?![\n\t])[\p{Cc}\p{Cf}]/gu
 
 /** Text from files and prompts without control characters that a terminal would obey. */
 export const clean = (text: string): string => text.replace(unseen, "")

@@ -89,18 +89,10 @@ export function addGenerate(top: Command): void {
 async function run(prompt: string, options: Options): Promise<void> {
   const target = await checkTarget(options)
   const ask = await request(prompt, options)
-  const cancel = new AbortController()
   const sd = await StableDiffusion.load(options.model, { device: options.device, frugal: true })
-  process.once("SIGINT", () => {
-    cancel.abort()
-    // the engine's process dies at once; nothing of a picture is written before it is whole
-    void sd.release()
-    process.stderr.write("\n")
-    process.exit(130)
-  })
   const progress = options.json || !process.stderr.isTTY ? null : new Progress(process.stderr)
   try {
-    const generation = sd.generate(ask, { signal: cancel.signal, trace: options.trace !== undefined })
+    const generation = sd.generate(ask, { trace: options.trace !== undefined })
     for await (const step of generation) progress?.show(step)
     progress?.done()
     const result = await generation

@@ -48,4 +48,11 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0)
 })
 
+// nothing of a result is written before it is whole, and the engine's process ends with this one
+for (const [signal, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const)
+  process.once(signal, () => process.exit(code))
+
 await main(process.argv.slice(2))

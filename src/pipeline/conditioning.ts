@@ -1,18 +1,17 @@
 import { endPosition } from "../models/index.ts"
 import { f32, i64, type Value } from "../runtime/engine.ts"
+import type { Chunk } from "../text/chunks.ts"
+import { fromEmpty, restoreMean } from "../text/emphasis.ts"
 import type { Networks } from "./networks.ts"
 
-/** One chunk of a prompt as every tokenizer of the model gives it: ids with begin and end, and a weight per token. */
-export interface Chunk {
-  readonly ids: Int32Array
-  readonly weights: Float32Array
-}
-
-/** A text ready for the encoders: per tokenizer, its chunks. */
+/** A text ready for the encoders. */
 export interface TokenizedText {
+  /** Per tokenizer, its chunks. */
   readonly chunks: readonly (readonly Chunk[])[]
-  /** Brings the weights into the hidden states of one chunk, t d in place (dialects differ). */
-  readonly emphasise: (hidden: Float32Array, weights: Float32Array) => void
+  /** How weights act on hidden states, by dialect. */
+  readonly emphasis: "restoreMean" | "fromEmpty"
+  /** Per tokenizer the chunk of an empty text, where the dialect measures weights from it. */
+  readonly empty: readonly Chunk[] | null
 }
 
 /** What the U-Net reads of a text. */
@@ -37,8 +36,7 @@ export async function encodeText(
 ): Promise<Embedding> {
   const layer = layerOf(networks, clipSkip)
   const parts: { hidden: Value; pooled: Value | null }[] = []
-  for (const [i, chunks] of text.chunks.entries())
-    parts.push(await encodeChunks(networks, i, chunks, layer, text.emphasise))
+  for (const i of text.chunks.keys()) parts.push(await encodeChunks(networks, i, text, layer))
   const pooled = parts.at(-1)?.pooled ?? null
   return { context: joinFeatures(parts.map((p) => p.hidden)), pooled }
 }
@@ -46,31 +44,51 @@ export async function encodeText(
 async function encodeChunks(
   networks: Networks,
   i: number,
-  chunks: readonly Chunk[],
+  text: TokenizedText,
   layer: { skip: number; norm: boolean },
-  emphasise: TokenizedText["emphasise"],
+): Promise<{ hidden: Value; pooled: Value | null }> {
+  const chunks = text.chunks[i]!
+  const empty = text.empty && chunks.some((c) => !c.clean) ? text.empty[i]! : null
+  const rows = empty ? [...chunks, empty] : chunks
+  const { max_position_embeddings: tokens, hidden_size: size } = networks.texts[i]!
+  const { hidden, pooled } = await runEncoder(networks, i, rows, layer)
+  const at = (row: number) => hidden.subarray(row * tokens * size, (row + 1) * tokens * size)
+  chunks.forEach((chunk, row) => {
+    if (chunk.clean) return
+    at(row).set(
+      empty ? fromEmpty(at(row), at(chunks.length), chunk.weights) : restoreMean(at(row), chunk.weights),
+    )
+  })
+  return {
+    hidden: f32(hidden.slice(0, chunks.length * tokens * size), [1, chunks.length * tokens, size]),
+    pooled,
+  }
+}
+
+/** Hidden states of every chunk, and the first one's projected end state where the encoder has one. */
+async function runEncoder(
+  networks: Networks,
+  i: number,
+  rows: readonly Chunk[],
+  layer: { skip: number; norm: boolean },
 ) {
   const config = networks.texts[i]!
   const tokens = config.max_position_embeddings
-  const ids = chunks.flatMap((c) => Array.from(c.ids))
-  const ends = chunks.map((c, row) => row * tokens + endPosition(c.ids, config))
+  const ids = i64(
+    rows.flatMap((c) => Array.from(c.ids)),
+    [rows.length, tokens],
+  )
+  const ends = i64(
+    rows.map((c, row) => row * tokens + endPosition(c.ids, config)),
+    [rows.length],
+  )
   const net = await networks.text(i, layer)
-  const out = await net.run({
-    ids: i64(ids, [chunks.length, tokens]),
-    ...(config.projection ? { ends: i64(ends, [chunks.length]) } : {}),
-  })
-  const hidden = out.hidden!.data as Float32Array
-  chunks.forEach((chunk, row) => {
-    if (chunk.weights.some((w) => w !== 1))
-      emphasise(
-        hidden.subarray(row * tokens * config.hidden_size, (row + 1) * tokens * config.hidden_size),
-        chunk.weights,
-      )
-  })
-  const pooled = out.pooled
-    ? f32((out.pooled.data as Float32Array).slice(0, out.pooled.shape[1]), [1, out.pooled.shape[1]!])
+  const out = await net.run(config.projection ? { ids, ends } : { ids })
+  const { pooled } = out
+  const first = pooled
+    ? f32((pooled.data as Float32Array).slice(0, pooled.shape[1]), [1, pooled.shape[1]!])
     : null
-  return { hidden: f32(hidden, [1, chunks.length * tokens, config.hidden_size]), pooled }
+  return { hidden: out.hidden!.data as Float32Array, pooled: first }
 }
 
 /** Joins 1 t d1 and 1 t d2 to 1 t d1+d2. */

@@ -1,5 +1,6 @@
 import { pictureNoise } from "../diffusion/random.ts"
 import type { DrawNoise, Predict, Sampling } from "../diffusion/types.ts"
+import { fail } from "../errors.ts"
 import { type Picture, pictureFromPlanes } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
 import { f32, i64, type Value } from "../runtime/engine.ts"
@@ -122,6 +123,7 @@ async function* denoise(
   let x = start.x
   for await (const step of sampling.run({ predict, x, noise, seed: settings.seed + i, rng: settings.rng })) {
     signal?.throwIfAborted()
+    if (!step.x0.every(Number.isFinite)) overflow(step.index)
     if (start.protect) protect(step.x, start.protect, sampling, step.index)
     x = step.x
     const share = (i + (step.index + 1) / step.total) / (settings.count * 1.1)
@@ -137,6 +139,14 @@ async function* denoise(
   trace?.set("timesteps", f32(Float32Array.from(times), [times.length]))
   trace?.add("latents", f32(x, [1, sized.channels, ...sized.size]))
   return x
+}
+
+/** A black picture is never handed out as if it were one. */
+function overflow(step: number): never {
+  fail("NOT_FINITE", `the network's result at step ${step + 1} is not finite`, {
+    blame: "here",
+    hint: "the weights may be damaged; try another sampler, or a lower guidance scale",
+  })
 }
 
 /** Puts the protected places back, at the noise level the sampler has reached. */

@@ -1,5 +1,8 @@
+import { fail } from "../errors.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
-import type { Chunk, TokenizedText } from "./conditioning.ts"
+import { emptyChunk } from "../text/chunks.ts"
+import { type EncodedPrompt, encodePrompt, equalize, type PromptSyntax } from "../text/prompt.ts"
+import type { TokenizedText } from "./conditioning.ts"
 
 /** A text and the last denoiser call, counted from 0, that reads it. */
 export interface Scheduled {
@@ -13,38 +16,56 @@ export interface PromptPlan {
   readonly negative: readonly Scheduled[]
 }
 
-const chunked = (tokenizer: ClipTokenizer, text: string): Chunk[] => {
-  const ids = tokenizer.encode(text)
-  const room = tokenizer.maxLength - 2
-  const out: Chunk[] = []
-  for (let at = 0; at < Math.max(1, ids.length); at += room) {
-    const part = ids.slice(at, at + room)
-    const row = new Int32Array(tokenizer.maxLength).fill(tokenizer.pad)
-    row.set([tokenizer.bos, ...part, tokenizer.eos])
-    out.push({ ids: row, weights: new Float32Array(tokenizer.maxLength).fill(1) })
-  }
-  return out
-}
-
+/**
+ * Parses both prompts in their dialect and brings them to one number of chunks, for each tokenizer of the model.
+ * @param calls denoiser calls, which scheduled prompts count in
+ */
 export function planPrompts(
   prompt: string,
   negative: string,
-  _syntax: string,
+  syntax: PromptSyntax,
   tokenizers: readonly ClipTokenizer[],
-  _calls: number,
+  calls: number,
 ): PromptPlan {
-  const pair = [prompt, negative].map((text) => tokenizers.map((t) => chunked(t, text))) as [
-    Chunk[][],
-    Chunk[][],
-  ]
-  const most = Math.max(...pair.flat().map((c) => c.length))
-  for (const side of pair)
-    side.forEach((chunks, i) => {
-      while (chunks.length < most) chunks.push(chunked(tokenizers[i]!, "")[0]!)
-    })
-  const text = (chunks: Chunk[][]): TokenizedText => ({ chunks, emphasise: () => {} })
+  const pairs = tokenizers.map((tokenizer) => {
+    const options = { tokenizer, syntax, steps: calls }
+    const pair = [encodePrompt(prompt, options), encodePrompt(negative, { ...options, negative: true })]
+    return equalize(pair, tokenizer) as [EncodedPrompt, EncodedPrompt]
+  })
+  refuseNetworks(pairs[0]![0])
+  const positive = pairs.map(([p]) => p)
+  const parts = positive[0]!.parts.map(({ weight }, i) => ({
+    weight,
+    schedule: schedules(positive, i, tokenizers),
+  }))
   return {
-    positive: [{ weight: 1, schedule: [{ end: Infinity, text: text(pair[0]) }] }],
-    negative: [{ end: Infinity, text: text(pair[1]) }],
+    positive: parts,
+    negative: schedules(
+      pairs.map(([, n]) => n),
+      0,
+      tokenizers,
+    ),
   }
+}
+
+/** Part `i` of a prompt as all tokenizers read it. */
+function schedules(
+  prompts: readonly EncodedPrompt[],
+  i: number,
+  tokenizers: readonly ClipTokenizer[],
+): Scheduled[] {
+  const { emphasis } = prompts[0]!
+  const empty = emphasis === "fromEmpty" ? tokenizers.map(emptyChunk) : null
+  return prompts[0]!.parts[i]!.schedule.map(({ end }, k) => ({
+    end,
+    text: { chunks: prompts.map((p) => p.parts[i]!.schedule[k]!.chunks), emphasis, empty },
+  }))
+}
+
+function refuseNetworks({ networks }: EncodedPrompt): void {
+  const first = networks[0]
+  if (first)
+    fail("PROMPT_NETWORK", `the prompt asks for ${first.kind}, which this version does not load`, {
+      hint: "take the <...> out of the prompt, or use --prompt-syntax plain",
+    })
 }

@@ -1,16 +1,39 @@
-import type { SamplerId } from "../diffusion/samplers.ts"
-import { samplerIds, scheduleIds } from "../diffusion/sampling.ts"
+import { parseSamplerLabel, parseScheduleLabel, type SamplerRecipe } from "../diffusion/labels.ts"
+import { type KTraining, kSampling, samplerIds, scheduleIds } from "../diffusion/sampling.ts"
+import { schedulerSampling } from "../diffusion/schedulers/index.ts"
 import type { ScheduleId } from "../diffusion/schedules.ts"
+import type { Sampling } from "../diffusion/types.ts"
 import { fail } from "../errors.ts"
+import type { GenerateRequest } from "./request.ts"
+import type { Settings } from "./settings.ts"
 
-/** A sampler and schedule by the ids of the contract or by the labels other programs print. @throws SAMPLER, SCHEDULE */
+/**
+ * A sampler and its schedule by the ids of the command line or by the labels that A1111 and ComfyUI print
+ * ("DPM++ 2M Karras"); a schedule of its own goes before the label's. @throws SAMPLER, SCHEDULE
+ */
 export function samplerChoice(
   sampler: string,
   schedule: string | undefined,
-): { sampler: SamplerId; schedule: ScheduleId | undefined } {
-  if (!(samplerIds as readonly string[]).includes(sampler))
-    fail("SAMPLER", `there is no sampler ${sampler}`, { hint: `use one of ${samplerIds.join(", ")}` })
-  if (schedule !== undefined && !(scheduleIds as readonly string[]).includes(schedule))
+): SamplerRecipe & { schedule?: ScheduleId } {
+  const recipe =
+    parseSamplerLabel(sampler) ??
+    fail("SAMPLER", `there is no sampler ${sampler}`, {
+      hint: `use one of ${samplerIds.join(", ")}, or a label that A1111 or ComfyUI prints`,
+    })
+  if (schedule === undefined) return recipe
+  if (schedule === "automatic") return { ...recipe, schedule: recipe.schedule ?? recipe.automatic }
+  const named =
+    parseScheduleLabel(schedule) ??
     fail("SCHEDULE", `there is no schedule ${schedule}`, { hint: `use one of ${scheduleIds.join(", ")}` })
-  return { sampler: sampler as SamplerId, schedule: schedule as ScheduleId | undefined }
+  return { ...recipe, schedule: named }
+}
+
+/** The model's own scheduler as its config says, or the sampler asked for over the model's noise levels. */
+export function samplingFor(ask: GenerateRequest, settings: Settings, scheduler: KTraining): Sampling {
+  const strength = settings.init && !settings.instruct ? settings.strength : undefined
+  const { steps } = settings
+  if (ask.sampler === undefined && ask.schedule === undefined)
+    return schedulerSampling(scheduler, { steps, strength, eta: ask.eta })
+  const recipe = samplerChoice(ask.sampler ?? "euler", ask.schedule)
+  return kSampling({ ...recipe, training: scheduler, steps, strength, eta: ask.eta ?? recipe.eta })
 }

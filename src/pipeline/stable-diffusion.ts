@@ -1,8 +1,5 @@
 import { stat } from "node:fs/promises"
 import { basename, resolve } from "node:path"
-import { kSampling } from "../diffusion/sampling.ts"
-import { schedulerSampling } from "../diffusion/schedulers/index.ts"
-import type { Sampling } from "../diffusion/types.ts"
 import { AquatintError, fail } from "../errors.ts"
 import type { Picture } from "../image/pixels.ts"
 import { chooseDevice } from "../runtime/devices.ts"
@@ -18,7 +15,7 @@ import { GeneratedImage } from "./image.ts"
 import { Networks } from "./networks.ts"
 import { planPrompts } from "./prompt.ts"
 import type { GenerateRequest } from "./request.ts"
-import { samplerChoice } from "./samplers.ts"
+import { samplingFor } from "./samplers.ts"
 import { type Settings, settle } from "./settings.ts"
 import { openTokenizers } from "./tokenizers.ts"
 import { Trace } from "./trace.ts"
@@ -182,7 +179,7 @@ export class StableDiffusion {
   ): AsyncGenerator<GenerateStep, GenerateResult> {
     const began = performance.now()
     const settings = settle(ask, this.files, this.networks)
-    const sampling = this.sampling(ask, settings)
+    const sampling = samplingFor(ask, settings, this.files.scheduler)
     const calls = sampling.timesteps.length || settings.steps
     const plan = planPrompts(
       settings.prompt,
@@ -216,22 +213,6 @@ export class StableDiffusion {
         new GeneratedImage(picture, { ask, settings, index: i, model: this.name, facts }),
     )
     return { images, timings, settings, trace }
-  }
-
-  private sampling(ask: GenerateRequest, settings: Settings): Sampling {
-    const strength = settings.init && !settings.instruct ? settings.strength : undefined
-    const { scheduler } = this.files
-    if (ask.sampler === undefined && ask.schedule === undefined)
-      return schedulerSampling(scheduler, { steps: settings.steps, strength, eta: ask.eta })
-    const { sampler, schedule } = samplerChoice(ask.sampler ?? "euler", ask.schedule)
-    return kSampling({
-      sampler,
-      schedule,
-      training: scheduler,
-      steps: settings.steps,
-      strength,
-      eta: ask.eta,
-    })
   }
 
   /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */

@@ -15,6 +15,10 @@ export function spawnEngine(program: URL = new URL("./child.js", import.meta.url
   })
   child.channel?.unref()
   child.unref()
+  // a run blocks the child's own loop, so it would learn of our end only after it
+  const orphan = () => child.kill("SIGKILL")
+  process.once("exit", orphan)
+  child.once("exit", () => process.removeListener("exit", orphan))
   let words = ""
   // the engine's own log is kept for the error that ends it, and not shown otherwise
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {

@@ -1,0 +1,210 @@
+import { spawn } from "node:child_process"
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, describe, expect, test } from "vitest"
+import { readMetadata, version } from "../src/index.ts"
+
+const root = join(import.meta.dirname, "..")
+const program = join(root, "dist", "cli", "main.js")
+const model = join(root, "test", "golden", "models", "sd1-odd")
+const scratch = mkdtempSync(join(tmpdir(), "aquatint-cli-"))
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+interface Ran {
+  code: number | null
+  out: Buffer
+  err: string
+  seconds: number
+}
+
+function aquatint(args: readonly string[], signalAfter?: number): Promise<Ran> {
+  const began = performance.now()
+  const child = spawn(process.execPath, [program, ...args], {
+    cwd: scratch,
+    env: { ...process.env, XDG_CACHE_HOME: join(scratch, "cache") },
+  })
+  const out: Buffer[] = []
+  let err = ""
+  child.stdout.on("data", (b: Buffer) => out.push(b))
+  child.stderr.on("data", (b: Buffer) => (err += b))
+  if (signalAfter !== undefined) setTimeout(() => child.kill("SIGINT"), signalAfter)
+  return new Promise((done) =>
+    child.on("close", (code) =>
+      done({ code, out: Buffer.concat(out), err, seconds: (performance.now() - began) / 1000 }),
+    ),
+  )
+}
+
+const draw = ["--model", model, "--steps", "2", "--seed", "3", "-W", "64", "-H", "64"]
+
+describe("generate", () => {
+  test("JSON holds paths, seeds, timings and hashes, and stdout nothing else", async () => {
+    const { code, out, err } = await aquatint(["a red fox", ...draw, "--json", "-o", "fox.png"])
+    expect(err).toBe("")
+    expect(code).toBe(0)
+    const json = JSON.parse(out.toString())
+    expect(json.images).toEqual([
+      {
+        path: join(scratch, "fox.png"),
+        seed: 3,
+        width: 64,
+        height: 64,
+        sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+      },
+    ])
+    expect(Object.keys(json.timings)).toEqual(["load", "text", "denoise", "decode", "total"])
+    expect(json.model).toEqual({
+      name: "sd1-odd",
+      family: "sd1",
+      hash: expect.stringMatching(/^[0-9a-f]{64}$/),
+    })
+    expect([json.device, json.dtype]).toEqual(["cpu", "fp32"])
+  })
+
+  test("every format carries parameters and the mark that a machine made it", async () => {
+    for (const name of ["a.png", "a.jpg", "a.webp"]) {
+      const { code } = await aquatint(["a (red:1.2) fox", ...draw, "-n", "blurry", "-o", name])
+      expect(code).toBe(0)
+      const { parameters, xmp } = await readMetadata(readFileSync(join(scratch, name)))
+      expect(parameters).toContain("a (red:1.2) fox\nNegative prompt: blurry\nSteps: 2, ")
+      expect(parameters).toContain(`Version: aquatint ${version}`)
+      expect(xmp).toContain("http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia")
+    }
+  })
+
+  test("a picture of a batch is the picture made alone", async () => {
+    const batch = await aquatint(["fox", ...draw, "--count", "3", "--json", "-o", "batch/"])
+    const alone = await aquatint([
+      "fox",
+      "--model",
+      model,
+      "--steps",
+      "2",
+      "--seed",
+      "5",
+      "-W",
+      "64",
+      "-H",
+      "64",
+      "--json",
+      "-o",
+      "alone.png",
+    ])
+    const images = JSON.parse(batch.out.toString()).images as { path: string; seed: number }[]
+    expect(images.map((i) => i.seed)).toEqual([3, 4, 5])
+    expect(JSON.parse(alone.out.toString()).images[0].sha256).toBe(
+      JSON.parse(batch.out.toString()).images[2].sha256,
+    )
+    expect(readdirSync(join(scratch, "batch"))).toHaveLength(3)
+  })
+
+  test("stdout takes the picture itself", async () => {
+    const { code, out } = await aquatint(["fox", ...draw, "-o", "-"])
+    expect(code).toBe(0)
+    expect(out.subarray(0, 8).toString("latin1")).toBe("\x89PNG\r\n\x1a\n")
+  })
+
+  test("Ctrl-C ends with 130 and leaves nothing", async () => {
+    const before = readdirSync(scratch)
+    const { code, seconds } = await aquatint(
+      ["fox", "--model", model, "--steps", "900", "-W", "256", "-H", "256", "-o", "never.png"],
+      3000,
+    )
+    expect(code).toBe(130)
+    expect(seconds).toBeLessThan(30)
+    expect(readdirSync(scratch)).toEqual(before)
+  })
+})
+
+test("doctor tells of every device", async () => {
+  const { code, out } = await aquatint(["doctor", "--json"])
+  expect(code).toBe(0)
+  const { devices, machine } = JSON.parse(out.toString())
+  expect(devices.map((d: { device: string }) => d.device)).toEqual(["cpu", "webgpu", "cuda", "dml", "coreml"])
+  expect(devices[0].works).toBe(true)
+  expect(machine.cores).toBeGreaterThan(0)
+})
+
+test("inspect tells what a folder is", async () => {
+  const { code, out } = await aquatint(["inspect", model, "--json"])
+  expect(code).toBe(0)
+  expect(JSON.parse(out.toString())).toMatchObject({
+    format: "diffusers",
+    family: "sd1",
+    variant: "base",
+    prediction: "epsilon",
+  })
+})
+
+/** Command lines that a caller got wrong, and the code each must give. */
+const wrong: [string, string[]][] = [
+  ["USAGE", ["generate"]],
+  ["USAGE", ["generate", "a", "b", "--model", model]],
+  ["USAGE", ["a fox", "--nonsense"]],
+  ["USAGE", ["a fox", "--steps"]],
+  ["USAGE", ["a fox", "--steps", "many"]],
+  ["USAGE", ["a fox", "--rng", "dice"]],
+  ["USAGE", ["a fox", "--device", "abacus"]],
+  ["USAGE", ["a fox", "--dtype", "fp7"]],
+  ["USAGE", ["a fox", "--prompt-syntax", "latin"]],
+  ["USAGE", ["inspect"]],
+  ["USAGE", ["doctor", "now"]],
+  ["MODEL_NOT_FOUND", ["a fox", "--model", "nowhere.safetensors"]],
+  ["MODEL_PICKLE", ["a fox", "--model", "bad.ckpt"]],
+  ["SAFETENSORS_TOO_SMALL", ["a fox", "--model", "empty.safetensors"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--steps", "0"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--steps", "2.5"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--steps", "100000"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--cfg", "-1"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--seed", "-1"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--seed", "4294967296"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--count", "0"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--width", "0"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--eta", "2"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--width", "100000"]],
+  ["REQUEST_SIZE", ["a fox", ...draw, "--width", "65"]],
+  ["REQUEST_SIZE", ["a fox", ...draw, "--height", "100"]],
+  ["REQUEST_RANGE", ["a fox", ...draw, "--strength", "1.5"]],
+  ["REQUEST_MASK", ["a fox", ...draw, "--mask", "bad.png"]],
+  ["INPUT_FILE", ["a fox", ...draw, "--init", "nowhere.png"]],
+  ["IMAGE_FORMAT", ["a fox", ...draw, "--init", "text.png"]],
+  ["SAMPLER", ["a fox", ...draw, "--sampler", "euler-z"]],
+  ["SCHEDULE", ["a fox", ...draw, "--schedule", "weekly"]],
+  ["CLIP_SKIP", ["a fox", ...draw, "--clip-skip", "99"]],
+  ["OUTPUT_FORMAT", ["a fox", ...draw, "-o", "fox.gif"]],
+  ["OUTPUT_FORMAT", ["a fox", ...draw, "-o", "fox"]],
+  ["OUTPUT_FORMAT", ["a fox", ...draw, "--trace", "trace.json"]],
+  ["OUTPUT_FOLDER", ["a fox", ...draw, "-o", "text.png/fox.png"]],
+  ["OUTPUT_STDOUT", ["a fox", ...draw, "-o", "-", "--count", "2"]],
+  ["OUTPUT_STDOUT", ["a fox", ...draw, "-o", "-", "--json"]],
+]
+
+describe("wrong command lines: exit 2, a code, a hint, and nothing left behind", () => {
+  writeFileSync(join(scratch, "empty.safetensors"), "")
+  writeFileSync(join(scratch, "bad.ckpt"), "x")
+  writeFileSync(join(scratch, "text.png"), "this is no picture")
+
+  test.each(wrong)("%s %j", async (code, args) => {
+    const before = readdirSync(scratch).filter((f) => f !== "cache")
+    const ran = await aquatint(args)
+    expect(ran.err).toMatch(new RegExp(`^error\\[${code}\\]: .+`))
+    expect(ran.err).toMatch(/\n {2}hint: .+\n$/)
+    expect(ran.err).not.toMatch(/\n\s+at /)
+    expect(ran.code).toBe(2)
+    expect(readdirSync(scratch).filter((f) => f !== "cache")).toEqual(before)
+  })
+
+  test("with --json the error is an object on stdout", async () => {
+    const { code, out } = await aquatint(["a fox", ...draw, "--steps", "0", "--json"])
+    expect(code).toBe(2)
+    expect(JSON.parse(out.toString())).toEqual({
+      error: { code: "REQUEST_RANGE", message: expect.any(String), hint: expect.any(String) },
+    })
+  })
+})
+
+test("a program of this version was built", () => {
+  expect(existsSync(program)).toBe(true)
+  expect(JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version).toBe(version)
+})
