@@ -39,7 +39,7 @@ def random_config(name, pick):
             {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
             {"beta_schedule": "squaredcos_cap_v2"},
             {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"},
-            {"trained_betas": [0.001 + 0.00002 * i for i in range(400)], "num_train_timesteps": 400},
+            {"trained_betas": [round(0.002 + 0.0004 * i, 4) for i in range(80)], "num_train_timesteps": 80},
             {},
         ]
     )
@@ -151,8 +151,8 @@ def random_case(name, pick):
     return case
 
 
-def run(case):
-    """Timesteps and final latents, as the pipelines compute them."""
+def run(case, nudge=0.0):
+    """Timesteps and final latents, as the pipelines compute them; the start noise may be nudged."""
     config = case["config"]
     scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
     generator = torch.Generator().manual_seed(case["seed"])
@@ -166,15 +166,16 @@ def run(case):
         return scheduler.scale_noise(clean, at, noise)
 
     if case["mode"] == "text":
-        x0, noise = None, draw()
+        x0, noise = None, draw() * (1 + nudge)
         x = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     else:
         start = case["steps"] - min(int(case["steps"] * case["strength"]), case["steps"])
         timesteps = timesteps[start * scheduler.order :]
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(start * scheduler.order)
-        x0, noise = draw(), draw()
+        x0, noise = draw(), draw() * (1 + nudge)
         x = add_noise(x0, noise, timesteps[:1])
+    assert len(timesteps) > 0
     names = type(scheduler).step.__code__.co_varnames
     extra = {"eta": case.get("eta", 0.0)} if "eta" in names else {}
     if "generator" in names:
@@ -197,15 +198,16 @@ SASolver EDMEuler EDMDPMSolverMultistep FlowMatchEulerDiscrete FlowMatchHeunDisc
 
 
 def golden(name, count, pick):
-    """Cases that diffusers can run, with a finite result."""
+    """Cases that diffusers can run, with a finite result that float32 rounding of the noise does not change."""
     cases = []
     while len(cases) < count:
         case = random_case(name + "Scheduler", pick)
         try:
             timesteps, latents = run(case)
+            shift = (run(case, 1e-7)[1] - latents).norm() / latents.norm()
         except Exception:
             continue
-        if torch.isfinite(latents).all():
+        if torch.isfinite(latents).all() and shift < 2e-6:
             cases.append(case | {"timesteps": timesteps, "latents": [float(f"{v:.8g}") for v in latents]})
     return cases
 
@@ -217,7 +219,7 @@ def main(folder, count=10):
     for name in NAMES:
         file = Path(folder) / f"{name}.json"
         cases = golden(name, int(count), pick)
-        lines = ",\n".join(json.dumps(case) for case in cases)
+        lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
         file.write_text(f'{{"libraries": {json.dumps(libraries)}, "cases": [\n{lines}\n]}}\n')
 
 

@@ -28,10 +28,13 @@ export function parseWith<S extends z.ZodType>(schema: S, config: Record<string,
   })
 }
 
+/** What a config of a shape is after reading. */
+export type ShapeKeys<S extends z.ZodRawShape> = z.output<z.ZodObject<S>>
+
 /** A class from the shape of its config and the function that binds it. */
 export const define = <S extends z.ZodRawShape>(
   shape: S,
-  bind: (config: z.output<z.ZodObject<S>>, asked: Asked) => Solver,
+  bind: (keys: ShapeKeys<S>, asked: Asked) => Solver,
 ): SchedulerClass => ({
   keys: Object.keys(shape),
   bind: (config, asked) => bind(parseWith(z.object(shape), config), asked),

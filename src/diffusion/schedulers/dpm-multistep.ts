@@ -1,9 +1,10 @@
-import { contradiction, define } from "./define.ts"
+import type { PredictionType } from "../types.ts"
+import { type Asked, contradiction, define } from "./define.ts"
 import { type Algorithm, firstOrder, type Known, secondOrder, thirdOrder } from "./dpm-solver.ts"
 import * as k from "./keys.ts"
 import { cleanEstimate, type Estimate, logSnrSchedule, logSnrSolver, noiseEstimate } from "./log-snr.ts"
 import type { Level } from "./prediction.ts"
-import type { Rule } from "./sampling.ts"
+import { type Rule, skippedSteps } from "./sampling.ts"
 
 export interface MultistepKeys {
   readonly solver_order: number
@@ -24,10 +25,29 @@ function orderAt(keys: MultistepKeys, known: number, index: number, total: numbe
   return Math.min(keys.solver_order, known, last ? 1 : second ? 2 : 3)
 }
 
+/** The quantity an algorithm extrapolates: the clean picture for `++`, otherwise the noise. */
+export function estimateOf(keys: {
+  readonly algorithm_type: Algorithm
+  readonly final_sigmas_type: "zero" | "sigma_min"
+  readonly prediction_type: PredictionType
+}): typeof cleanEstimate {
+  const { algorithm_type: algorithm } = keys
+  if (algorithm.endsWith("++")) return cleanEstimate
+  if (keys.final_sigmas_type === "zero") {
+    contradiction("final_sigmas_type", `"zero" is not possible with algorithm_type "${algorithm}"`)
+  }
+  if (keys.prediction_type === "flow_prediction") {
+    contradiction("prediction_type", `"flow_prediction" is not possible with algorithm_type "${algorithm}"`)
+  }
+  return noiseEstimate
+}
+
 /** Some SDE forms have no third order update. */
-export function atMostSecondOrder(keys: MultistepKeys, total: number): void {
-  const highest = Math.max(...Array.from({ length: total }, (_, i) => orderAt(keys, i + 1, i, total)))
-  if (highest > 2) contradiction("solver_order", `is at most 2 with algorithm_type "${keys.algorithm_type}"`)
+export function atMostSecondOrder(keys: MultistepKeys, total: number, { steps, strength }: Asked): void {
+  const first = skippedSteps(steps, strength)
+  const orders = Array.from({ length: total - first }, (_, i) => orderAt(keys, i + 1, first + i, total))
+  if (Math.max(...orders) < 3) return
+  contradiction("solver_order", `is at most 2 with algorithm_type "${keys.algorithm_type}"`)
 }
 
 /** The multistep update of DPM-Solver, Lu et al. 2022b, algorithm 2, over any levels. */
@@ -82,26 +102,14 @@ export const dpmMultistep = define(
     use_lu_lambdas: k.flag(false),
     lambda_min_clipped: k.lambdaMinClipped,
   },
-  (keys, { steps, mu }) => {
-    const data = keys.algorithm_type.endsWith("++")
-    if (!data && keys.final_sigmas_type === "zero") {
-      contradiction(
-        "final_sigmas_type",
-        `"zero" is not possible with algorithm_type "${keys.algorithm_type}"`,
-      )
-    }
-    if (!data && keys.prediction_type === "flow_prediction") {
-      contradiction(
-        "prediction_type",
-        `"flow_prediction" is not possible with algorithm_type "${keys.algorithm_type}"`,
-      )
-    }
+  (keys, asked) => {
+    const { steps, mu } = asked
+    const estimate = estimateOf(keys)
     const schedule = logSnrSchedule({ ...keys, flow_shift: dynamicShift(keys, mu) }, steps, {
       end: keys.final_sigmas_type,
       rounded: keys.beta_schedule !== "squaredcos_cap_v2",
     })
-    if (keys.algorithm_type === "sde-dpmsolver") atMostSecondOrder(keys, schedule.timesteps.length)
-    const estimate = data ? cleanEstimate : noiseEstimate
+    if (keys.algorithm_type === "sde-dpmsolver") atMostSecondOrder(keys, schedule.timesteps.length, asked)
     return logSnrSolver(
       schedule,
       multistep(keys, schedule.levels, (level, x, raw) => estimate(keys, level, x, raw)),

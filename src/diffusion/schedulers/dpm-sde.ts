@@ -5,14 +5,8 @@ import { explodingSchedule, explodingSolver, inputScaleOf, twice } from "./explo
 import * as k from "./keys.ts"
 import { exp, expm1, f32, log, mix } from "./pictures.ts"
 import { cleanFromExploding } from "./prediction.ts"
-import type { Rule } from "./sampling.ts"
+import type { Solver } from "./sampling.ts"
 import { timestepOf } from "./sigmas.ts"
-
-/** FNV-1a over the bits of the start latents: diffusers draws a seed from the global generator, which nothing fixes. */
-function seedFrom(x: Float32Array): number {
-  const words = new Uint32Array(x.buffer, x.byteOffset, x.length)
-  return words.reduce((hash, word) => Math.imul(hash ^ word, 0x01000193) >>> 0, 0x811c9dc5)
-}
 
 /** Timesteps of the calls in the middle of the steps, halfway in log sigma. */
 const middles = (sigmas: readonly number[], logSigmas: Float32Array): number[] =>
@@ -56,16 +50,19 @@ export const dpmSde = define(
     const timesteps = schedule.timesteps.flatMap((t, i) => (i < between.length ? [t, between[i]!] : [t]))
     const middleAt = (index: number): number => middleOf(sigmas[index - 1]!, sigmas[index]!)
 
-    const begin = (): Rule => {
+    const begin: Solver["begin"] = (run) => {
+      // without a seed of its own diffusers takes one from the global generator, here it is the picture's
+      const seed = keys.noise_sampler_seed ?? run.seed ?? 0
       let held: Float32Array | undefined
       let path: StepNoise | undefined
       return ({ raw, x, index }) => {
-        const [sigma, next] = held ? [sigmas[index - 1]!, sigmas[index]!] : [sigmas[index]!, sigmas[index + 1]!]
+        const [sigma, next] = held
+          ? [sigmas[index - 1]!, sigmas[index]!]
+          : [sigmas[index]!, sigmas[index + 1]!]
         const seen = held ? middleAt(index) : sigma
         const x0 = cleanFromExploding(keys.prediction_type, seen, x, raw)
         if (next === 0) return { x: eulerStep(x, x0, sigma, 0), x0 }
-        const seed = keys.noise_sampler_seed ?? seedFrom(x)
-        path ??= brownianTree(x.length, schedule.sigmas.at(-1)!, schedule.sigmas[0]!, seed)
+        path ??= brownianTree(x.length, schedule.sigmas.at(-1)!, schedule.sigmas[0]!, seed, run.rng)
         const start = held
         held = start ? undefined : x
         return { x: exponentialStep(start ?? x, x0, sigma, start ? next : middleOf(sigma, next), path), x0 }

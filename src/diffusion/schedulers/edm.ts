@@ -78,8 +78,9 @@ export const edmMultistep = define(
     lower_order_final: k.flag(true),
     euler_at_final: k.flag(false),
   },
-  (keys, { steps }) => {
-    if (isStochastic(keys.algorithm_type)) atMostSecondOrder(keys, steps)
+  (keys, asked) => {
+    const { steps } = asked
+    if (isStochastic(keys.algorithm_type)) atMostSecondOrder(keys, steps, asked)
     const falling = edmSigmas(keys, linspace32(0, 1, steps), false)
     const sigmas = [...falling, keys.final_sigmas_type === "zero" ? 0 : f32(keys.sigma_min)]
     const levels = sigmas.map((sigma) => levelOf(1, sigma))

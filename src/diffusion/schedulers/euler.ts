@@ -1,5 +1,5 @@
 import { linspace32, sigmaOf } from "../betas.ts"
-import { type Asked, define } from "./define.ts"
+import { type Asked, define, type ShapeKeys } from "./define.ts"
 import { explodingSchedule, explodingSolver } from "./exploding.ts"
 import * as k from "./keys.ts"
 import { along, exp, f32, log, slopeOf, sqrt } from "./pictures.ts"
@@ -22,7 +22,7 @@ const eulerShape = {
   interpolation_type: k.choice(["linear", "log_linear"], "linear"),
   timestep_type: k.choice(["discrete", "continuous"], "discrete"),
 }
-type EulerKeys = Parameters<Parameters<typeof define<typeof eulerShape>>[1]>[0]
+type EulerKeys = ShapeKeys<typeof eulerShape>
 
 /** Sigmas of Euler's schedule with their end. */
 function eulerSchedule(keys: EulerKeys, asked: Asked): { timesteps: readonly number[]; sigmas: number[] } {

@@ -101,6 +101,11 @@ export const flowMatchHeun = define(
         return { x: next, x0 }
       }
     }
-    return { timesteps: twice(falling).map((s) => f32(s * train)), shares: shares(sigmas), begin, callsPerStep: 2 }
+    return {
+      timesteps: twice(falling).map((s) => f32(s * train)),
+      shares: shares(sigmas),
+      begin,
+      callsPerStep: 2,
+    }
   },
 )

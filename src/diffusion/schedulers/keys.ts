@@ -37,8 +37,12 @@ export const maybe = z
 /** A Python-only key that a saved file can hold as null only. */
 export const absent = z.null().optional()
 
-/** JSON has no infinity; Python writes one all the same, and a string is how other tools keep it. */
-const infinite = z.union([z.number(), z.enum(["-Infinity", "-inf"]).transform(() => -Infinity)])
+/** A number or minus infinity: Python writes the bare word, other tools keep it as a string. */
+const infinite = z.union([
+  z.number(),
+  z.custom<number>((value) => value === -Infinity),
+  z.enum(["-Infinity", "-inf"]).transform(() => -Infinity),
+])
 export const lambdaMinClipped = key(infinite, -Infinity)
 
 const betaSchedules: readonly string[] = ["linear", "scaled_linear", "squaredcos_cap_v2"]

@@ -4,8 +4,8 @@ import * as k from "./keys.ts"
 import { f32, mix, sqrt, type Weighted } from "./pictures.ts"
 import { cleanFrom, levelOf, noiseFrom } from "./prediction.ts"
 import type { Rule } from "./sampling.ts"
-import { atMostTrainSteps, spacedTimesteps } from "./spacing.ts"
-import { alphasOf } from "./training.ts"
+import { atMostTrainSteps, type SpacingKeys, spacedTimesteps } from "./spacing.ts"
+import { type Alphas, alphasOf } from "./training.ts"
 
 /** Adams-Bashforth weights by the number of slopes known, newest first. */
 export const adamsBashforth = [
@@ -40,6 +40,71 @@ function warmUp(rising: readonly number[], half: number): number[] {
     .reverse()
 }
 
+interface Plan {
+  readonly timesteps: readonly number[]
+  /** How many of them belong to Runge-Kutta steps. */
+  readonly warmUp: number
+  /** Distance of two steps in training timesteps. */
+  readonly stride: number
+}
+
+function planOf(keys: SpacingKeys & { readonly skip_prk_steps: boolean }, steps: number): Plan {
+  atMostTrainSteps(steps, keys.num_train_timesteps)
+  const rising = spacedTimesteps(keys, steps).reverse()
+  const stride = Math.floor(keys.num_train_timesteps / steps)
+  if (keys.skip_prk_steps) {
+    const twiceSecond = [...rising.slice(0, -1), ...rising.slice(-2, -1), ...rising.slice(-1)]
+    return { timesteps: twiceSecond.reverse(), warmUp: 0, stride }
+  }
+  const prk = warmUp(rising, Math.floor(stride / 2))
+  return { timesteps: [...prk, ...rising.slice(0, -3).reverse()], warmUp: prk.length, stride }
+}
+
+/** Moves latents from one timestep to another along an estimated noise. */
+type Transfer = (x: Float32Array, from: number, to: number, output: Float32Array) => Float32Array
+
+/** Eq. 11. */
+const transferOf =
+  (kind: "epsilon" | "v_prediction", alphas: Alphas): Transfer =>
+  (x, from, to, output) => {
+    const [a, next] = [alphas.at(from), alphas.before(to)]
+    const left = f32(1 - a)
+    const eps = noiseFrom(kind, levelOf(sqrt(a), sqrt(left)), x, output)
+    const under = f32(f32(a * sqrt(f32(1 - next))) + sqrt(f32(f32(a * left) * next)))
+    return mix([sqrt(f32(next / a)), x], [-f32(next - a) / under, eps])
+  }
+
+/** The moves of one run; calls are counted from its start, also where image to image enters late. */
+function moves(plan: Plan, transfer: Transfer) {
+  const slopes: Float32Array[] = []
+  let held: Float32Array | undefined
+  let sum: Float32Array | undefined
+
+  const rungeKuttaMove = (raw: Float32Array, x: Float32Array, t: number, counter: number): Float32Array => {
+    const stage = counter % 4
+    if (stage === 0) {
+      slopes.push(raw)
+      held = x
+    }
+    const term: Weighted = [rungeKutta[stage]!, raw]
+    const total: Float32Array = sum ? mix([1, sum], term) : mix(term)
+    sum = stage === 3 ? undefined : total
+    const to = t - (counter % 2 === 1 ? 0 : Math.floor(plan.stride / 2))
+    return transfer(held ?? x, plan.timesteps[counter - stage]!, to, stage === 3 ? total : raw)
+  }
+  const linearMove = (raw: Float32Array, x: Float32Array, t: number, counter: number): Float32Array => {
+    if (counter === 1) {
+      // the second call repeats the first step with the mean of both slopes
+      return transfer(held ?? x, t + plan.stride, t, mix([0.5, raw], [0.5, slopes.at(-1)!]))
+    }
+    slopes.splice(0, slopes.length - 3)
+    slopes.push(raw)
+    if (counter === 0) held = x
+    return transfer(x, t, t - plan.stride, extrapolated(slopes))
+  }
+  return { rungeKuttaMove, linearMove }
+}
+
 /** Pseudo numerical methods, Liu et al. 2022, algorithm 1 (`skip_prk_steps`: algorithm 2, PLMS). */
 export const pndm = define(
   {
@@ -50,64 +115,20 @@ export const pndm = define(
     set_alpha_to_one: k.flag(false),
   },
   (keys, { steps }) => {
-    atMostTrainSteps(steps, keys.num_train_timesteps)
-    const rising = spacedTimesteps(keys, steps).reverse()
-    const stride = Math.floor(keys.num_train_timesteps / steps)
-    const half = Math.floor(stride / 2)
-    const prk = keys.skip_prk_steps ? [] : warmUp(rising, half)
-    const plms = keys.skip_prk_steps
-      ? [...rising.slice(0, -1), ...rising.slice(-2, -1), ...rising.slice(-1)]
-      : rising.slice(0, -3)
-    const timesteps = [...prk, ...plms.reverse()]
-    const alphas = alphasOf(keys, timesteps, keys.set_alpha_to_one)
-
-    /** Eq. 11: from one timestep to another along an estimated noise. */
-    const transfer = (x: Float32Array, from: number, to: number, output: Float32Array): Float32Array => {
-      const [a, next] = [alphas.at(from), alphas.before(to)]
-      const eps = noiseFrom(keys.prediction_type, levelOf(sqrt(a), sqrt(f32(1 - a))), x, output)
-      const under = f32(f32(a * sqrt(f32(1 - next))) + sqrt(f32(f32(a * f32(1 - a)) * next)))
-      return mix([sqrt(f32(next / a)), x], [-f32(next - a) / under, eps])
-    }
+    const plan = planOf(keys, steps)
+    const alphas = alphasOf(keys, plan.timesteps, keys.set_alpha_to_one)
 
     const begin = (): Rule => {
-      const slopes: Float32Array[] = []
+      const { rungeKuttaMove, linearMove } = moves(plan, transferOf(keys.prediction_type, alphas))
       let counter = 0
-      let held: Float32Array | undefined
-      let sum: Float32Array | undefined
-
-      const rungeKuttaStep = (raw: Float32Array, x: Float32Array, t: number): Float32Array => {
-        const stage = counter % 4
-        if (stage === 0) {
-          slopes.push(raw)
-          held = x
-        }
-        const term: Weighted = [rungeKutta[stage]!, raw]
-        sum = sum ? mix([1, sum], term) : mix(term)
-        const to = t - (counter % 2 === 1 ? 0 : half)
-        const from = prk[counter - stage]!
-        const output = stage === 3 ? sum : raw
-        if (stage === 3) sum = undefined
-        return transfer(held ?? x, from, to, output)
-      }
-      const linearStep = (raw: Float32Array, x: Float32Array, t: number): Float32Array => {
-        if (counter === 1) {
-          // the second call repeats the first step with the mean of both slopes
-          return transfer(held ?? x, t + stride, t, mix([0.5, raw], [0.5, slopes.at(-1)!]))
-        }
-        slopes.splice(0, Math.max(0, slopes.length - 3))
-        slopes.push(raw)
-        if (counter === 0) held = x
-        return transfer(x, t, t - stride, extrapolated(slopes))
-      }
       return ({ raw, x, index }) => {
-        const t = timesteps[index]!
-        const a = alphas.at(t)
-        const x0 = cleanFrom(keys.prediction_type, levelOf(sqrt(a), sqrt(f32(1 - a))), x, raw)
-        const next = counter < prk.length ? rungeKuttaStep(raw, x, t) : linearStep(raw, x, t)
-        counter++
-        return { x: next, x0 }
+        const t = plan.timesteps[index]!
+        const { signal, noise } = alphas.shares(t)
+        const x0 = cleanFrom(keys.prediction_type, levelOf(signal, noise), x, raw)
+        const move = counter < plan.warmUp ? rungeKuttaMove : linearMove
+        return { x: move(raw, x, t, counter++), x0 }
       }
     }
-    return { timesteps, shares: (index) => alphas.shares(timesteps[index]!), begin }
+    return { timesteps: plan.timesteps, shares: (index) => alphas.shares(plan.timesteps[index]!), begin }
   },
 )

@@ -1,6 +1,6 @@
-import { contradiction, define } from "./define.ts"
+import { contradiction, define, type ShapeKeys } from "./define.ts"
 import * as k from "./keys.ts"
-import { cleanEstimate, logSnrSchedule, noiseEstimate } from "./log-snr.ts"
+import { cleanEstimate, type LogSnrSchedule, logSnrSchedule, noiseEstimate } from "./log-snr.ts"
 import { exp, f32, mix, sqrt, type Weighted } from "./pictures.ts"
 import type { Level } from "./prediction.ts"
 import type { Rule } from "./sampling.ts"
@@ -33,19 +33,11 @@ function expanded(points: readonly number[]): number[] {
   if (p === undefined) return [1]
   if (q === undefined) return [1, -p]
   if (r === undefined) return [1, f32(-p - q), f32(p * q)]
-  return [
-    1,
-    f32(f32(-p - q) - r),
-    f32(f32(f32(p * q) + f32(p * r)) + f32(q * r)),
-    f32(f32(-p * q) * r),
-  ]
+  return [1, f32(f32(-p - q) - r), f32(f32(f32(p * q) + f32(p * r)) + f32(q * r)), f32(f32(-p * q) * r)]
 }
 
 /** Weights of the models at the given lambdas in the integral over the step. */
-function gradientWeights(
-  lambdas: readonly number[],
-  integral: (power: number) => number,
-): number[] {
+function gradientWeights(lambdas: readonly number[], integral: (power: number) => number): number[] {
   const order = lambdas.length
   return lambdas.map((lambda, i) => {
     const others = lambdas.filter((_, j) => j !== i)
@@ -83,7 +75,9 @@ function adams(x: Float32Array, noise: Float32Array, step: Step): Float32Array {
   const square = tau * tau
   const lambdas = levels.map((level) => level.lambda)
   const weights = gradientWeights(lambdas, (power) =>
-    data ? integralRising(power, from.lambda, to.lambda, tau) : integralFalling(power, from.lambda, to.lambda),
+    data
+      ? integralRising(power, from.lambda, to.lambda, tau)
+      : integralFalling(power, from.lambda, to.lambda),
   )
   if (data && weights.length === 2) {
     const shift = secondOrderShift(step, h)
@@ -104,60 +98,70 @@ function adams(x: Float32Array, noise: Float32Array, step: Step): Float32Array {
 /** Noise of the SDE: full in the middle of the schedule, none at its ends. */
 const tauAt = (t: number): number => (t >= 200 && t <= 800 ? 1 : 0)
 
-/** SA-Solver, Xue et al. 2023: stochastic Adams predictor and corrector. */
-export const saSolver = define(
-  {
-    ...k.training(),
-    ...k.prediction("epsilon", "sample", "v_prediction", "flow_prediction"),
-    ...k.spacing("linspace"),
-    ...k.thresholding,
-    ...k.sigmaSpacing,
-    ...k.flow,
-    ...k.learnedVariance,
-    predictor_order: k.upToFour(2),
-    corrector_order: k.upToFour(2),
-    tau_func: k.absent,
-    algorithm_type: k.choice(["data_prediction", "noise_prediction"], "data_prediction"),
-    lower_order_final: k.flag(true),
-    lambda_min_clipped: k.lambdaMinClipped,
-  },
-  (keys, { steps }) => {
-    const data = keys.algorithm_type === "data_prediction"
-    if (!data && (keys.thresholding || keys.prediction_type === "flow_prediction")) {
-      contradiction(keys.thresholding ? "thresholding" : "prediction_type", 'needs algorithm_type "data_prediction"')
-    }
-    const schedule = logSnrSchedule(keys, steps, { end: "sigma_min", respacedEnd: "last" })
-    const { levels, timesteps } = schedule
+const shape = {
+  ...k.training(),
+  ...k.prediction("epsilon", "sample", "v_prediction", "flow_prediction"),
+  ...k.spacing("linspace"),
+  ...k.thresholding,
+  ...k.sigmaSpacing,
+  ...k.flow,
+  ...k.learnedVariance,
+  predictor_order: k.upToFour(2),
+  corrector_order: k.upToFour(2),
+  tau_func: k.absent,
+  algorithm_type: k.choice(["data_prediction", "noise_prediction"], "data_prediction"),
+  lower_order_final: k.flag(true),
+  lambda_min_clipped: k.lambdaMinClipped,
+}
+type Keys = ShapeKeys<typeof shape>
+
+/** The multistep rule; the corrector of a step runs with that step's noise when the model at its end is known. */
+const rule =
+  (keys: Keys, data: boolean, { timesteps, levels }: LogSnrSchedule) =>
+  (): Rule => {
     const estimate = data ? cleanEstimate : noiseEstimate
     const remembered = Math.max(keys.predictor_order, keys.corrector_order - 1)
+    const models: Float32Array[] = []
+    let held: { x: Float32Array; noise: Float32Array; order: number } | undefined
+
+    const ends = (index: number) => ({
+      from: levels[index]!,
+      to: levels[index + 1]!,
+      tau: tauAt(timesteps[index]!),
+      data,
+    })
     const newest = (index: number, order: number) =>
       Array.from({ length: order }, (_, i) => levels[index - i]!)
 
-    const begin = (): Rule => {
-      const models: Float32Array[] = []
-      let held: { x: Float32Array; noise: Float32Array; order: number } | undefined
-      return ({ raw, x, index, noise }) => {
-        const { model, x0 } = estimate(keys, levels[index]!, x, raw)
-        if (held) {
-          const tau = tauAt(timesteps[index - 1]!)
-          const [from, to] = [levels[index - 1]!, levels[index]!]
-          const known = { levels: newest(index, held.order), models: [model, ...models] }
-          x = adams(held.x, held.noise, { from, to, ...known, tau, data, corrects: true })
-        }
-        const left = keys.lower_order_final ? timesteps.length - index : Infinity
-        const corrector = Math.min(keys.corrector_order, left + 1, Math.min(models.length, remembered) + 2)
-        models.unshift(model)
-        models.splice(remembered)
-        const order = Math.min(keys.predictor_order, left, models.length)
-        held = { x, noise: noise(), order: corrector }
-        const [from, to] = [levels[index]!, levels[index + 1]!]
-        const known = { levels: newest(index, order), models }
-        const step = { from, to, ...known, tau: tauAt(timesteps[index]!), data, corrects: false }
-        return { x: adams(x, held.noise, step), x0 }
+    return ({ raw, x, index, noise }) => {
+      const { model, x0 } = estimate(keys, levels[index]!, x, raw)
+      if (held) {
+        const known = { levels: newest(index, held.order), models: [model, ...models] }
+        x = adams(held.x, held.noise, { ...ends(index - 1), ...known, corrects: true })
       }
+      const left = keys.lower_order_final ? timesteps.length - index : Infinity
+      const corrector = Math.min(keys.corrector_order, left + 1, models.length + 2)
+      models.unshift(model)
+      models.splice(remembered)
+      held = { x, noise: noise(), order: corrector }
+      const order = Math.min(keys.predictor_order, left, models.length)
+      const step = { ...ends(index), levels: newest(index, order), models, corrects: false }
+      return { x: adams(x, held.noise, step), x0 }
     }
-    // this class noises by the training schedule, not by its own sigmas
-    const { alphasCumprod } = trained(keys)
-    return { timesteps, shares: (index) => sharesAt(alphasCumprod, timesteps[index]!), begin }
-  },
-)
+  }
+
+/** SA-Solver, Xue et al. 2023: stochastic Adams predictor and corrector. */
+export const saSolver = define(shape, (keys, { steps }) => {
+  const data = keys.algorithm_type === "data_prediction"
+  if (!data && (keys.thresholding || keys.prediction_type === "flow_prediction")) {
+    contradiction(
+      keys.thresholding ? "thresholding" : "prediction_type",
+      'needs algorithm_type "data_prediction"',
+    )
+  }
+  const schedule = logSnrSchedule(keys, steps, { end: "sigma_min", respacedEnd: "last" })
+  // this class noises by the training schedule, not by its own sigmas
+  const { alphasCumprod } = trained(keys)
+  const shares = (index: number) => sharesAt(alphasCumprod, schedule.timesteps[index]!)
+  return { timesteps: schedule.timesteps, shares, begin: rule(keys, data, schedule) }
+})

@@ -1,5 +1,5 @@
 import { fail } from "../../errors.ts"
-import type { DrawNoise, Sampling, SamplingOptions } from "../types.ts"
+import type { DrawNoise, SampleRun, Sampling, SamplingOptions } from "../types.ts"
 import { f32, mix } from "./pictures.ts"
 
 export interface SchedulerOptions extends SamplingOptions {
@@ -40,7 +40,7 @@ export interface Solver {
   /** Shares of clean picture and noise in latents that are noised to call `index`. */
   shares(index: number): { readonly signal: number; readonly noise: number }
   /** The update rule with a history of its own. */
-  begin(): Rule
+  begin(run: Pick<SampleRun, "seed" | "rng">): Rule
 }
 
 const wholeSteps = (steps: number): number => {
@@ -60,20 +60,18 @@ export function checkedOptions(
   return { steps: wholeSteps(steps), strength, eta, mu }
 }
 
-/** First network call of image to image (StableDiffusionImg2ImgPipeline.get_timesteps). */
-function firstCall(solver: Solver, steps: number, strength: number): number {
+/** Steps that image to image leaves out (StableDiffusionImg2ImgPipeline.get_timesteps). */
+export function skippedSteps(steps: number, strength: number): number {
   const remaining = Math.min(Math.trunc(steps * strength), steps)
-  if (remaining < 1) {
-    fail("STRENGTH", `strength ${strength} leaves none of ${steps} steps`, {
-      hint: `Give a strength of at least ${Math.ceil(1000 / steps) / 1000}, or more steps.`,
-    })
-  }
-  return (steps - remaining) * (solver.callsPerStep ?? 1)
+  if (remaining >= 1) return steps - remaining
+  return fail("STRENGTH", `strength ${strength} leaves none of ${steps} steps`, {
+    hint: `Give a strength of at least ${Math.ceil(1000 / steps) / 1000}, or more steps.`,
+  })
 }
 
 /** The run of StableDiffusionPipeline over a solver: scale, predict, step, once per timestep. */
 export function samplingOf(solver: Solver, options: { steps: number; strength: number }): Sampling {
-  const first = firstCall(solver, options.steps, options.strength)
+  const first = skippedSteps(options.steps, options.strength) * (solver.callsPerStep ?? 1)
   const timesteps = solver.timesteps.slice(first)
   const total = timesteps.length
   const noisedAt = (x0: Float32Array, noise: Float32Array, index: number): Float32Array => {
@@ -87,8 +85,8 @@ export function samplingOf(solver: Solver, options: { steps: number; strength: n
     noised: (x0, noise) => noisedAt(x0, noise, first),
     noisedAfter: (x0, noise, index) =>
       index + 1 < total ? noisedAt(x0, noise, first + index + 1) : x0.slice(),
-    async *run({ predict, x, noise }) {
-      const rule = solver.begin()
+    async *run({ predict, x, noise, seed, rng }) {
+      const rule = solver.begin({ seed, rng })
       for (const [i, t] of timesteps.entries()) {
         const index = first + i
         const scale = solver.inputScale?.(index) ?? 1

@@ -1,4 +1,4 @@
-import { contradiction, define } from "./define.ts"
+import { contradiction, define, type ShapeKeys } from "./define.ts"
 import { dynamicShift } from "./dpm-multistep.ts"
 import * as k from "./keys.ts"
 import { cleanEstimate, logSnrSchedule, logSnrSolver, noiseEstimate } from "./log-snr.ts"
@@ -120,73 +120,77 @@ const flowSigmas =
     return Math.abs(sigmas[0]! - 1) < 1e-6 ? sigmas.with(0, sigmas[0]! - 1e-6) : sigmas
   }
 
-/** A unified predictor-corrector, Zhao et al. 2023, algorithms 1 and 2. */
-export const unipc = define(
-  {
-    ...k.training(),
-    ...k.prediction("epsilon", "sample", "v_prediction", "flow_prediction"),
-    ...k.spacing("linspace"),
-    ...k.thresholding,
-    ...k.sigmaSpacing,
-    ...k.flow,
-    ...k.dynamicShift,
-    ...k.finalSigma,
-    ...k.zeroSnr,
-    solver_order: k.positive(2),
-    solver_type: k.mapped(["bh1", "bh2"], ["midpoint", "heun", "logrho"], "bh2"),
-    predict_x0: k.flag(true),
-    lower_order_final: k.flag(true),
-    disable_corrector: k.indices,
-    solver_p: k.absent,
-    shift_terminal: k.maybe,
-  },
-  (keys, { steps, mu }) => {
-    if (keys.shift_terminal !== null && !keys.use_flow_sigmas) {
-      contradiction("shift_terminal", "needs use_flow_sigmas")
-    }
-    if (keys.use_dynamic_shifting && mu === undefined) contradiction("use_dynamic_shifting", "needs a mu")
-    if (!keys.predict_x0 && keys.prediction_type === "flow_prediction") {
-      contradiction("prediction_type", '"flow_prediction" needs predict_x0')
-    }
-    if (!keys.predict_x0 && keys.final_sigmas_type === "zero") {
-      contradiction("final_sigmas_type", '"zero" needs predict_x0: noise says nothing where there is none')
-    }
-    dynamicShift(keys, mu)
-    const { timesteps, levels } = logSnrSchedule(keys, steps, {
-      end: keys.final_sigmas_type,
-      respacedEnd: keys.final_sigmas_type === "zero" ? "zero" : "last",
-      flow: flowSigmas(keys, mu),
-      karrasFlow: keys.use_flow_sigmas,
-    })
-    const estimate = keys.predict_x0 ? cleanEstimate : noiseEstimate
-    const uncorrected = new Set(keys.disable_corrector)
+const shape = {
+  ...k.training(),
+  ...k.prediction("epsilon", "sample", "v_prediction", "flow_prediction"),
+  ...k.spacing("linspace"),
+  ...k.thresholding,
+  ...k.sigmaSpacing,
+  ...k.flow,
+  ...k.dynamicShift,
+  ...k.finalSigma,
+  ...k.zeroSnr,
+  solver_order: k.positive(2),
+  solver_type: k.mapped(["bh1", "bh2"], ["midpoint", "heun", "logrho"], "bh2"),
+  predict_x0: k.flag(true),
+  lower_order_final: k.flag(true),
+  disable_corrector: k.indices,
+  solver_p: k.absent,
+  shift_terminal: k.maybe,
+}
+type Keys = ShapeKeys<typeof shape>
 
-    const begin = (): Rule => {
-      const models: Float32Array[] = []
-      let held: { x: Float32Array; order: number } | undefined
-      const spanAt = (index: number, order: number): Span => ({
-        from: levels[index]!,
-        to: levels[index + 1]!,
-        earlier: Array.from({ length: order - 1 }, (_, i) => levels[index - 1 - i]!),
-        models,
-      })
-      return ({ raw, x, index }) => {
-        // the bounds apply to clean estimates only
-        const bounds = keys.predict_x0 ? keys : { ...keys, thresholding: false }
-        const { model, x0 } = estimate(bounds, levels[index]!, x, raw)
-        if (held && !uncorrected.has(index - 1)) {
-          x = unified(keys, held.x, spanAt(index - 1, held.order), model)
-        }
-        models.unshift(model)
-        models.splice(keys.solver_order)
-        const allowed = keys.lower_order_final
-          ? Math.min(keys.solver_order, timesteps.length - index)
-          : keys.solver_order
-        const order = Math.min(allowed, models.length)
-        held = { x, order }
-        return { x: unified(keys, x, spanAt(index, order)), x0 }
-      }
+function check(keys: Keys, mu: number | undefined): void {
+  if (keys.shift_terminal !== null && !keys.use_flow_sigmas) {
+    contradiction("shift_terminal", "needs use_flow_sigmas")
+  }
+  if (keys.use_dynamic_shifting && mu === undefined) contradiction("use_dynamic_shifting", "needs a mu")
+  dynamicShift(keys, mu)
+  if (keys.predict_x0) return
+  if (keys.prediction_type === "flow_prediction") {
+    contradiction("prediction_type", '"flow_prediction" needs predict_x0')
+  }
+  if (keys.final_sigmas_type === "zero") {
+    contradiction("final_sigmas_type", '"zero" needs predict_x0: noise says nothing where there is none')
+  }
+}
+
+/** The multistep rule over levels; the corrector of a step runs when the model at its end is known. */
+const rule = (keys: Keys, levels: readonly Level[]) => (): Rule => {
+  const estimate = keys.predict_x0 ? cleanEstimate : noiseEstimate
+  // the bounds apply to clean estimates only
+  const bounds = keys.predict_x0 ? keys : { ...keys, thresholding: false }
+  const models: Float32Array[] = []
+  let held: { x: Float32Array; order: number } | undefined
+
+  const spanAt = (index: number, order: number): Span => ({
+    from: levels[index]!,
+    to: levels[index + 1]!,
+    earlier: Array.from({ length: order - 1 }, (_, i) => levels[index - 1 - i]!),
+    models,
+  })
+  return ({ raw, x, index }) => {
+    const { model, x0 } = estimate(bounds, levels[index]!, x, raw)
+    if (held && !keys.disable_corrector.includes(index - 1)) {
+      x = unified(keys, held.x, spanAt(index - 1, held.order), model)
     }
-    return logSnrSolver({ timesteps, levels }, begin)
-  },
-)
+    models.unshift(model)
+    models.splice(keys.solver_order)
+    const left = keys.lower_order_final ? levels.length - 1 - index : Infinity
+    const order = Math.min(keys.solver_order, left, models.length)
+    held = { x, order }
+    return { x: unified(keys, x, spanAt(index, order)), x0 }
+  }
+}
+
+/** A unified predictor-corrector, Zhao et al. 2023, algorithms 1 and 2. */
+export const unipc = define(shape, (keys, { steps, mu }) => {
+  check(keys, mu)
+  const schedule = logSnrSchedule(keys, steps, {
+    end: keys.final_sigmas_type,
+    respacedEnd: keys.final_sigmas_type === "zero" ? "zero" : "last",
+    flow: flowSigmas(keys, mu),
+    karrasFlow: keys.use_flow_sigmas,
+  })
+  return logSnrSolver(schedule, rule(keys, schedule.levels))
+})
