@@ -19,6 +19,8 @@ export interface PromptPlan {
 /**
  * Parses both prompts in their dialect and brings them to one number of chunks, for each tokenizer of the model.
  * @param calls denoiser calls, which scheduled prompts count in
+ * @param unguided the scale asks for no guidance: then the negative prompt's length does not count either, unless AND
+ * parts need it
  */
 export function planPrompts(
   prompt: string,
@@ -26,10 +28,13 @@ export function planPrompts(
   syntax: PromptSyntax,
   tokenizers: readonly ClipTokenizer[],
   calls: number,
+  unguided = false,
 ): PromptPlan {
   const pairs = tokenizers.map((tokenizer) => {
     const options = { tokenizer, syntax, steps: calls }
-    const pair = [encodePrompt(prompt, options), encodePrompt(negative, { ...options, negative: true })]
+    const positive = encodePrompt(prompt, options)
+    const unread = unguided && positive.parts.length === 1 && positive.parts[0]!.weight === 1
+    const pair = [positive, encodePrompt(unread ? "" : negative, { ...options, negative: true })]
     return equalize(pair, tokenizer) as [EncodedPrompt, EncodedPrompt]
   })
   refuseNetworks(pairs[0]![0])

@@ -187,6 +187,7 @@ export class StableDiffusion {
       settings.promptSyntax,
       this.tokenizers,
       calls,
+      !(settings.cfg > 1) || this.networks.unet.time_cond_proj_dim != null,
     )
     const trace = traced ? new Trace() : null
     const timings: Timings = { load: this.loadSeconds, text: 0, denoise: 0, decode: 0, total: 0 }

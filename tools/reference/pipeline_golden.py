@@ -72,9 +72,10 @@ def load(folder: Path, case: Case):
         folder, torch_dtype=torch.float32, safety_checker=None, feature_extractor=None, image_encoder=None, variant=variant, **more
     )
     pipe.set_progress_bar_config(disable=True)
-    if case.scheduler or case.options:
-        scheduler = getattr(diffusers, case.scheduler) if case.scheduler else type(pipe.scheduler)
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **case.options)
+    # the pipelines change steps_offset and clip_sample of a config when they are made; here it is used as written
+    own = type(pipe.scheduler)
+    written = own.load_config(folder / "scheduler")
+    pipe.scheduler = (getattr(diffusers, case.scheduler) if case.scheduler else own).from_config(written, **case.options)
     return pipe
 
 
