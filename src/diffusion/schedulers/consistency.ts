@@ -4,9 +4,9 @@ import * as k from "./keys.ts"
 import { linspace } from "./numpy.ts"
 import { bounded, f32, mix, sqrt } from "./pictures.ts"
 import { cleanFrom, levelOf, noiseFrom } from "./prediction.ts"
-import type { Answer, Call } from "./sampling.ts"
+import { type Answer, type Call, skippedSteps } from "./sampling.ts"
 import { atMostTrainSteps } from "./spacing.ts"
-import { alphasOf } from "./training.ts"
+import { alphasOf, refuseBlindEpsilon } from "./training.ts"
 
 const shape = {
   ...k.training(0.00085, 0.012, "scaled_linear"),
@@ -37,9 +37,11 @@ function distilled(train: number, original: number, steps: number): number[] {
 }
 
 /** Latent consistency models, Luo et al. 2023, algorithm 3: jump to the clean picture, noise it anew. */
-export const lcm = define(shape, (keys, { steps }) => {
+export const lcm = define(shape, (keys, { steps, strength }) => {
   const timesteps = distilled(keys.num_train_timesteps, keys.original_inference_steps, steps)
   const alphas = alphasOf(keys, timesteps, keys.set_alpha_to_one)
+  const first = alphas.at(timesteps[skippedSteps(steps, strength)]!)
+  refuseBlindEpsilon(keys.prediction_type, first, keys.clip_sample && !keys.thresholding)
 
   const step = ({ raw, x, index, noise }: Call): Answer => {
     const t = timesteps[index]!
@@ -56,9 +58,11 @@ export const lcm = define(shape, (keys, { steps }) => {
 })
 
 /** Trajectory consistency distillation, Zheng et al. 2024, algorithm 4: jump along the trajectory, noise back up by eta. */
-export const tcd = define(shape, (keys, { steps, eta }) => {
+export const tcd = define(shape, (keys, { steps, strength, eta }) => {
   const timesteps = distilled(keys.num_train_timesteps, keys.original_inference_steps, steps)
   const alphas = alphasOf(keys, timesteps, keys.set_alpha_to_one)
+  const first = alphas.at(timesteps[skippedSteps(steps, strength)]!)
+  refuseBlindEpsilon(keys.prediction_type, first, false)
 
   const step = ({ raw, x, index, noise }: Call): Answer => {
     const a = alphas.at(timesteps[index]!)

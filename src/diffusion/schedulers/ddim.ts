@@ -2,9 +2,9 @@ import { define } from "./define.ts"
 import * as k from "./keys.ts"
 import { bounded, f32, mix, sqrt } from "./pictures.ts"
 import { cleanFrom, levelOf, noiseFrom } from "./prediction.ts"
-import type { Answer, Call } from "./sampling.ts"
+import { type Answer, type Call, skippedSteps } from "./sampling.ts"
 import { atMostTrainSteps, spacedTimesteps } from "./spacing.ts"
-import { alphasOf } from "./training.ts"
+import { alphasOf, refuseBlindEpsilon } from "./training.ts"
 
 /** Denoising diffusion implicit models, Song et al. 2021, eq. 12 and 16. */
 export const ddim = define(
@@ -17,10 +17,12 @@ export const ddim = define(
     ...k.zeroSnr,
     set_alpha_to_one: k.flag(true),
   },
-  (keys, { steps, eta }) => {
+  (keys, { steps, strength, eta }) => {
     atMostTrainSteps(steps, keys.num_train_timesteps)
     const timesteps = spacedTimesteps(keys, steps)
     const alphas = alphasOf(keys, timesteps, keys.set_alpha_to_one)
+    const first = alphas.at(timesteps[skippedSteps(steps, strength)]!)
+    refuseBlindEpsilon(keys.prediction_type, first, keys.clip_sample && !keys.thresholding)
     const stride = Math.floor(keys.num_train_timesteps / steps)
 
     const step = ({ raw, x, index, noise }: Call): Answer => {

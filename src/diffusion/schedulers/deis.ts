@@ -4,8 +4,8 @@ import { firstOrder } from "./dpm-solver.ts"
 import * as k from "./keys.ts"
 import { cleanEstimate, logSnrSchedule, logSnrSolver } from "./log-snr.ts"
 import { log32 } from "./numpy.ts"
-import { f32, mix } from "./pictures.ts"
-import type { Level } from "./prediction.ts"
+import { f32, mix, type Weighted } from "./pictures.ts"
+import { type Level, noiseFrom } from "./prediction.ts"
 import type { Rule } from "./sampling.ts"
 
 /** Antiderivative of the line that is 1 at b and 0 at c, both in log rho. */
@@ -42,10 +42,10 @@ function integrated(x: Float32Array, known: readonly Known[], to: Level): Float3
           between((r) => parabolaIntegral(r, s1, s2, s0)),
           between((r) => parabolaIntegral(r, s2, s0, s1)),
         ]
-  return mix(
-    [to.alpha / known[0]!.level.alpha, x],
-    ...shares.map((share, i): [number, Float32Array] => [to.alpha * share, known[i]!.model]),
-  )
+  const start = known[0]!.level.alpha
+  const scaled = x.map((v) => v / start)
+  const sum = mix([1, scaled], ...shares.map((share, i): Weighted => [share, known[i]!.model]))
+  return sum.map((v) => v * to.alpha)
 }
 
 /** Diffusion exponential integrator sampler (log rho form), Zhang & Chen 2023, section 3.3. */
@@ -76,7 +76,7 @@ export const deis = define(
       return ({ raw, x, index }) => {
         const level = levels[index]!
         const { x0 } = cleanEstimate(keys, level, x, raw)
-        const model = mix([1 / level.sigma, x], [-level.alpha / level.sigma, x0])
+        const model = noiseFrom("sample", level, x, x0)
         known.unshift({ model, level })
         known.splice(3)
         const left = timesteps.length - index

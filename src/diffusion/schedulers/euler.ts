@@ -61,7 +61,7 @@ export function ancestral(from: number, to: number): { up: number; down: number 
   const square = f32(to * to)
   const fromSquare = f32(from * from)
   const up = sqrt(f32(f32(square * f32(fromSquare - square)) / fromSquare))
-  return { up, down: sqrt(f32(square - f32(up * up))) }
+  return { up, down: sqrt(Math.max(0, f32(square - f32(up * up)))) }
 }
 
 /** Euler's method with noise added after each step. */

@@ -96,6 +96,13 @@ test.each([
   ],
   [{ _class_name: "UniPCMultistepScheduler", predict_x0: false }, "final_sigmas_type"],
   [{ _class_name: "UniPCMultistepScheduler", solver_p: {} }, "solver_p"],
+  [{ _class_name: "UniPCMultistepScheduler", lower_order_final: false }, "lower_order_final"],
+  [
+    { _class_name: "DEISMultistepScheduler", use_flow_sigmas: true, use_karras_sigmas: true },
+    "use_flow_sigmas",
+  ],
+  [{ ...ddim, rescale_betas_zero_snr: true, timestep_spacing: "trailing" }, "prediction_type"],
+  [{ _class_name: "TCDScheduler", rescale_betas_zero_snr: true }, "prediction_type"],
   [{ _class_name: "UniPCMultistepScheduler", shift_terminal: 0.1 }, "shift_terminal"],
   [{ _class_name: "FlowMatchEulerDiscreteScheduler", use_dynamic_shifting: true }, "use_dynamic_shifting"],
   [

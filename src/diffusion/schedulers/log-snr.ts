@@ -2,7 +2,7 @@ import { sigmaOf } from "../betas.ts"
 import type { PredictionType } from "../types.ts"
 import { contradiction, oneSigmaSpacing } from "./define.ts"
 import { interpolate, roundEven } from "./numpy.ts"
-import { type Bounds, bounded, f32, log, mix, sqrt } from "./pictures.ts"
+import { type Bounds, bounded, f32, log, sqrt } from "./pictures.ts"
 import { cleanFrom, type Level, noiseFrom, preserving, straight } from "./prediction.ts"
 import type { Solver } from "./sampling.ts"
 import { flowSigmas, logSigmasOf, luSigmas, respaced, type SigmaKeys, timestepOf } from "./sigmas.ts"
@@ -55,11 +55,11 @@ export function logSnrSchedule(keys: LogSnrKeys, steps: number, rules: ScheduleR
   const least = sigmaOf(alphasCumprod[0]!)
   const { sigmas, timesteps, end } = spacedSigmas(keys, steps, rules, training, spaced)
   const last = end === "zero" ? 0 : end === "sigma_min" ? least : sigmas.at(-1)!
-  const toLevel = keys.use_flow_sigmas ? straight : preserving
-  return {
-    timesteps: timesteps.map(Math.trunc),
-    levels: [...sigmas, last].map((sigma) => toLevel(f32(sigma))),
+  const levels = [...sigmas, last].map((sigma) => (keys.use_flow_sigmas ? straight : preserving)(f32(sigma)))
+  if (levels.some((level) => level.alpha < 0)) {
+    contradiction("use_flow_sigmas", "needs sigmas of at most 1, but another spacing of sigmas is set")
   }
+  return { timesteps: timesteps.map(Math.trunc), levels }
 }
 
 function spacedSigmas(
@@ -128,5 +128,5 @@ export function noiseEstimate(
   if (kind === "flow_prediction") return contradiction("prediction_type", "this algorithm extrapolates noise")
   const x0 = bounded(cleanFrom(kind, level, x, raw), keys)
   if (!keys.thresholding) return { model: noiseFrom(kind, level, x, raw), x0 }
-  return { model: mix([1 / level.sigma, x], [-level.alpha / level.sigma, x0]), x0 }
+  return { model: noiseFrom("sample", level, x, x0), x0 }
 }

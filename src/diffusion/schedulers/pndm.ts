@@ -71,7 +71,8 @@ const transferOf =
     const left = f32(1 - a)
     const eps = noiseFrom(kind, levelOf(sqrt(a), sqrt(left)), x, output)
     const under = f32(f32(a * sqrt(f32(1 - next))) + sqrt(f32(f32(a * left) * next)))
-    return mix([sqrt(f32(next / a)), x], [-f32(next - a) / under, eps])
+    const move = f32(next - a)
+    return mix([sqrt(f32(next / a)), x], [-1, eps.map((v) => f32(move * v) / under)])
   }
 
 /** The moves of one run; calls are counted from its start, also where image to image enters late. */

@@ -1,5 +1,6 @@
 import { fail } from "../../errors.ts"
 import { trainingSchedule } from "../betas.ts"
+import { contradiction } from "./define.ts"
 import { f32, sqrt } from "./pictures.ts"
 
 interface TrainingKeys {
@@ -34,6 +35,12 @@ export function trained(keys: TrainingKeys) {
 export function sharesAt(alphasCumprod: Float32Array, t: number): { signal: number; noise: number } {
   const a = alphasCumprod.at(t) ?? fail("STEPS", `timestep ${t} does not exist`, {})
   return { signal: sqrt(a), noise: sqrt(f32(1 - a)) }
+}
+
+/** Noise alone does not say what was under it: division by zero at a terminal of pure noise. */
+export function refuseBlindEpsilon(kind: string, alpha: number, clipped: boolean): void {
+  if (kind !== "epsilon" || alpha > 0 || clipped) return
+  contradiction("prediction_type", '"epsilon" has no meaning where rescale_betas_zero_snr leaves pure noise')
 }
 
 /** Cumulative alphas by timestep, with the value that stands beyond the last step. */

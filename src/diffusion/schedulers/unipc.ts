@@ -5,7 +5,7 @@ import { cleanEstimate, logSnrSchedule, logSnrSolver, noiseEstimate } from "./lo
 import { linspace } from "./numpy.ts"
 import { expm1, f32, mix, type Weighted } from "./pictures.ts"
 import type { Level } from "./prediction.ts"
-import type { Rule } from "./sampling.ts"
+import { type Rule, skippedSteps } from "./sampling.ts"
 import { shifted } from "./sigmas.ts"
 
 interface SolverKeys {
@@ -184,7 +184,7 @@ const rule = (keys: Keys, levels: readonly Level[]) => (): Rule => {
 }
 
 /** A unified predictor-corrector, Zhao et al. 2023, algorithms 1 and 2. */
-export const unipc = define(shape, (keys, { steps, mu }) => {
+export const unipc = define(shape, (keys, { steps, strength, mu }) => {
   check(keys, mu)
   const schedule = logSnrSchedule(keys, steps, {
     end: keys.final_sigmas_type,
@@ -192,5 +192,13 @@ export const unipc = define(shape, (keys, { steps, mu }) => {
     flow: flowSigmas(keys, mu),
     karrasFlow: keys.use_flow_sigmas,
   })
+  const remaining = schedule.timesteps.length - skippedSteps(steps, strength)
+  if (
+    keys.final_sigmas_type === "zero" &&
+    Math.min(keys.solver_order, remaining) > 1 &&
+    !keys.lower_order_final
+  ) {
+    contradiction("lower_order_final", 'final_sigmas_type "zero" needs a last step of first order')
+  }
   return logSnrSolver(schedule, rule(keys, schedule.levels))
 })
