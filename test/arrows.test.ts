@@ -17,7 +17,7 @@ const arrows: Record<string, string[]> = {
   train: below,
   trust: ["image", "text", "diffusion"],
   store: [],
-  cli: ["index"],
+  cli: ["index", "training"],
   server: ["index"],
   ui: ["index"],
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto"
 import { mkdir, readFile, stat } from "node:fs/promises"
 import { dirname, join, resolve } from "node:path"
-import { type Command, InvalidArgumentError, Option } from "commander"
+import { type Command, Option } from "commander"
 import {
   AquatintError,
   decodeImage,
@@ -16,6 +16,7 @@ import {
   writeAtomic,
   writeSafetensors,
 } from "../index.ts"
+import { number } from "./options.ts"
 import { Progress } from "./progress.ts"
 
 interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
@@ -30,12 +31,6 @@ interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
   json?: boolean
   trace?: string
   quality?: number
-}
-
-const number = (text: string): number => {
-  const value = Number(text)
-  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError(`${text} is not a number`)
-  return value
 }
 
 /** Adds `generate`: text to image, and with a start picture image to image and inpainting. */

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander"
 import { version } from "../index.ts"
+import { addDataset } from "./dataset.ts"
 import { addDoctor } from "./doctor.ts"
 import { report } from "./errors.ts"
 import { addGenerate } from "./generate.ts"
@@ -15,6 +16,7 @@ function program(): Command {
     .configureOutput({ writeErr: () => {} })
   addGenerate(top)
   addInspect(top)
+  addDataset(top)
   addDoctor(top)
   return top
 }

@@ -1,43 +1,35 @@
 import type { GenerateStep } from "../index.ts"
+import { clock, Meter } from "./meter.ts"
 
-const width = 24
-
-/** A bar on one terminal line: phase, share done, seconds per step, time left. */
+/** A generation on one terminal line: phase, share done, pace of steps, time left. */
 export class Progress {
-  private readonly out: NodeJS.WriteStream
+  private readonly meter: Meter
   private readonly began = performance.now()
-  private denoising = 0
-  private shown = false
+  private first = 0
 
   constructor(out: NodeJS.WriteStream) {
-    this.out = out
+    this.meter = new Meter(out)
   }
 
   show(step: GenerateStep): void {
-    const now = performance.now()
-    if (step.phase === "denoise" && this.denoising === 0) this.denoising = now
-    const full = Math.round(step.progress * width)
-    const bar = "█".repeat(full) + "░".repeat(width - full)
-    const count = step.steps > 0 ? ` ${step.step}/${step.steps}` : ""
-    this.out.write(
-      `\r\x1b[2K${step.phase.padEnd(7)} ${bar} ${Math.round(step.progress * 100)}%${count}${this.left(step, now)}`,
-    )
-    this.shown = true
+    const count = step.steps > 0 ? `${step.step}/${step.steps}` : ""
+    this.meter.line(step.phase, step.progress, `${count}${this.left(step)}`)
   }
 
-  /** Time left by the pace so far; unknown before the first step is done. */
-  private left(step: GenerateStep, now: number): string {
-    if (step.phase !== "denoise" || step.step < 2) return ""
-    const pace = (now - this.denoising) / (step.step - 1)
+  /** Time left by the pace so far; unknown before a second step is done. */
+  private left(step: GenerateStep): string {
+    const now = performance.now()
+    if (step.phase !== "denoise") return ""
+    if (step.step < 2) {
+      this.first = now
+      return ""
+    }
+    const pace = (now - this.first) / (step.step - 1)
     const seconds = (((1 - step.progress) / step.progress) * (now - this.began)) / 1000
     return `  ${pace >= 1000 ? `${(pace / 1000).toFixed(1)} s` : `${Math.round(pace)} ms`}/step  ${clock(seconds)} left`
   }
 
   done(): void {
-    if (this.shown) this.out.write("\r\x1b[2K")
-    this.shown = false
+    this.meter.done()
   }
 }
-
-const clock = (seconds: number): string =>
-  seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`
