@@ -63,8 +63,8 @@ export const deis = define(
     solver_type: k.mapped(["logrho"], ["midpoint", "heun", "bh1", "bh2"], "logrho"),
     lower_order_final: k.flag(true),
   },
-  (keys, { steps, mu }) => {
-    const schedule = logSnrSchedule({ ...keys, flow_shift: dynamicShift(keys, mu) }, steps, {
+  (keys, asked) => {
+    const schedule = logSnrSchedule({ ...keys, flow_shift: dynamicShift(keys, asked.mu) }, asked, {
       end: "sigma_min",
       respacedEnd: "last",
     })

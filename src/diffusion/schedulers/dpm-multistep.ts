@@ -103,9 +103,8 @@ export const dpmMultistep = define(
     lambda_min_clipped: k.lambdaMinClipped,
   },
   (keys, asked) => {
-    const { steps, mu } = asked
     const estimate = estimateOf(keys)
-    const schedule = logSnrSchedule({ ...keys, flow_shift: dynamicShift(keys, mu) }, steps, {
+    const schedule = logSnrSchedule({ ...keys, flow_shift: dynamicShift(keys, asked.mu) }, asked, {
       end: keys.final_sigmas_type,
       rounded: keys.beta_schedule !== "squaredcos_cap_v2",
     })

@@ -62,17 +62,17 @@ const rule =
   }
 
 /** DPM-Solver in singlestep form, Lu et al. 2022, algorithms 1 and 2; one network call per entry of the order list. */
-export const dpmSinglestep = define(shape, (keys, { steps, mu }) => {
+export const dpmSinglestep = define(shape, (keys, asked) => {
   const estimate = estimateOf(keys)
   if (keys.thresholding && estimate !== cleanEstimate) {
     contradiction("thresholding", `is not possible with algorithm_type "${keys.algorithm_type}"`)
   }
   if (keys.solver_order > 3) contradiction("solver_order", `is ${keys.solver_order}, the highest is 3`)
   const spacing = { timestep_spacing: "linspace", steps_offset: 0 } as const
-  const schedule = logSnrSchedule({ ...keys, ...spacing, flow_shift: dynamicShift(keys, mu) }, steps, {
+  const schedule = logSnrSchedule({ ...keys, ...spacing, flow_shift: dynamicShift(keys, asked.mu) }, asked, {
     end: keys.final_sigmas_type,
   })
   const endsClean = keys.final_sigmas_type === "zero"
-  const planned = orders(keys.solver_order, steps, keys.lower_order_final, endsClean)
+  const planned = orders(keys.solver_order, asked.steps, keys.lower_order_final, endsClean)
   return logSnrSolver(schedule, rule(keys, schedule.levels, planned, estimate))
 })

@@ -1,10 +1,10 @@
 import { sigmaOf } from "../betas.ts"
 import type { PredictionType } from "../types.ts"
-import { contradiction, oneSigmaSpacing } from "./define.ts"
+import { type Asked, contradiction, oneSigmaSpacing } from "./define.ts"
 import { interpolate, roundEven } from "./numpy.ts"
 import { type Bounds, bounded, f32, log, sqrt } from "./pictures.ts"
 import { cleanFrom, type Level, noiseFrom, preserving, straight } from "./prediction.ts"
-import type { Solver } from "./sampling.ts"
+import { type Solver, skippedSteps } from "./sampling.ts"
 import { flowSigmas, logSigmasOf, luSigmas, respaced, type SigmaKeys, timestepOf } from "./sigmas.ts"
 import { openTimesteps, type SpacingKeys } from "./spacing.ts"
 import { trained } from "./training.ts"
@@ -47,7 +47,8 @@ function clippedSteps(alphasCumprod: Float32Array, least: number): number {
 }
 
 /** Levels and whole timesteps of a log-SNR solver. */
-export function logSnrSchedule(keys: LogSnrKeys, steps: number, rules: ScheduleRules): LogSnrSchedule {
+export function logSnrSchedule(keys: LogSnrKeys, asked: Asked, rules: ScheduleRules): LogSnrSchedule {
+  const { steps, strength } = asked
   oneSigmaSpacing(keys)
   const { alphasCumprod, sigmas: training } = trained(keys)
   const clipped = clippedSteps(alphasCumprod, keys.lambda_min_clipped ?? -Infinity)
@@ -56,7 +57,7 @@ export function logSnrSchedule(keys: LogSnrKeys, steps: number, rules: ScheduleR
   const { sigmas, timesteps, end } = spacedSigmas(keys, steps, rules, training, spaced)
   const last = end === "zero" ? 0 : end === "sigma_min" ? least : sigmas.at(-1)!
   const levels = [...sigmas, last].map((sigma) => (keys.use_flow_sigmas ? straight : preserving)(f32(sigma)))
-  if (levels.some((level) => level.alpha < 0)) {
+  if (levels.slice(skippedSteps(steps, strength)).some((level) => level.alpha < 0)) {
     contradiction("use_flow_sigmas", "needs sigmas of at most 1, but another spacing of sigmas is set")
   }
   return { timesteps: timesteps.map(Math.trunc), levels }

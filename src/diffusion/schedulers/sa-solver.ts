@@ -151,7 +151,7 @@ const rule =
   }
 
 /** SA-Solver, Xue et al. 2023: stochastic Adams predictor and corrector. */
-export const saSolver = define(shape, (keys, { steps }) => {
+export const saSolver = define(shape, (keys, asked) => {
   const data = keys.algorithm_type === "data_prediction"
   if (!data && (keys.thresholding || keys.prediction_type === "flow_prediction")) {
     contradiction(
@@ -159,7 +159,7 @@ export const saSolver = define(shape, (keys, { steps }) => {
       'needs algorithm_type "data_prediction"',
     )
   }
-  const schedule = logSnrSchedule(keys, steps, { end: "sigma_min", respacedEnd: "last" })
+  const schedule = logSnrSchedule(keys, asked, { end: "sigma_min", respacedEnd: "last" })
   // this class noises by the training schedule, not by its own sigmas
   const { alphasCumprod } = trained(keys)
   const shares = (index: number) => sharesAt(alphasCumprod, schedule.timesteps[index]!)

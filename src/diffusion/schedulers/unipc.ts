@@ -184,9 +184,10 @@ const rule = (keys: Keys, levels: readonly Level[]) => (): Rule => {
 }
 
 /** A unified predictor-corrector, Zhao et al. 2023, algorithms 1 and 2. */
-export const unipc = define(shape, (keys, { steps, strength, mu }) => {
+export const unipc = define(shape, (keys, asked) => {
+  const { steps, strength, mu } = asked
   check(keys, mu)
-  const schedule = logSnrSchedule(keys, steps, {
+  const schedule = logSnrSchedule(keys, asked, {
     end: keys.final_sigmas_type,
     respacedEnd: keys.final_sigmas_type === "zero" ? "zero" : "last",
     flow: flowSigmas(keys, mu),
