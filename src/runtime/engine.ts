@@ -23,22 +23,33 @@ export type DeviceName = "cpu" | "webgpu" | "cuda" | "dml" | "coreml" | "wasm"
 
 export interface SessionSpec {
   readonly onnx: Uint8Array
-  /** Absolute paths or URLs of weight files that `onnx` refers to by the same text, or their bytes. */
+  /**
+   * Absolute paths of weight files that `onnx` refers to from the root of the file system, or bytes under the very name
+   * that it uses. `onnx` and bytes may be moved away from the caller.
+   */
   readonly externals: readonly (
     | { readonly path: string }
     | { readonly path: string; readonly data: Uint8Array }
   )[]
   readonly device: DeviceName
   readonly threads?: number
+  /** Outputs that will always be kept: they stay on the device. */
+  readonly keep?: readonly string[]
+  /** Treat denormal numbers as zero: training meets them in vanishing gradients, where each costs a hundred others. */
+  readonly flush?: boolean
 }
 
 export interface Engine {
   create(spec: SessionSpec): Promise<number>
-  /** Outputs named in `keep` come back as references, the others as arrays. */
+  /**
+   * Outputs named in `keep` come back as references, the others as arrays. `into` gives up references, by the name of
+   * the kept output of the same shape that may be written over them; they must not be among the feeds.
+   */
   run(
     session: number,
     feeds: Readonly<Record<string, Feed>>,
     keep?: readonly string[],
+    into?: Readonly<Record<string, Ref>>,
   ): Promise<Record<string, Feed>>
   free(refs: readonly number[]): Promise<void>
   release(session: number): Promise<void>

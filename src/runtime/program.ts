@@ -1,5 +1,6 @@
 import { fail } from "../errors.ts"
 import {
+  type AttentionAttrs,
   type Dim,
   evalDim,
   type Graph,
@@ -7,13 +8,25 @@ import {
   inputSpecs,
   mergeLayouts,
   nameOf,
+  rewrite,
   type StoredTensor,
   shareEqual,
   showShape,
   stage,
+  type Tensor,
   toOnnx,
 } from "../graph/index.ts"
-import { type DeviceName, type Engine, type Feed, isRef, type Value, value } from "./engine.ts"
+import {
+  type DeviceName,
+  type Engine,
+  type Feed,
+  isRef,
+  type SessionSpec,
+  type Value,
+  value,
+} from "./engine.ts"
+import { gather, type ReadWeights } from "./gather.ts"
+import { tryDevice } from "./trial.ts"
 
 /** A weight as the runtime takes it: bytes of a file by absolute path, or in memory. */
 export type Weights = ReadonlyMap<string, StoredTensor>
@@ -26,6 +39,8 @@ export interface CompileOptions {
    * once per change and kept in the engine.
    */
   readonly slow?: readonly (readonly string[])[]
+  /** Reads weight files where the engine cannot map them, as in browsers; each network's weights pass through memory once. */
+  readonly read?: ReadWeights
 }
 
 interface Part {
@@ -140,27 +155,16 @@ export async function compile(
   weights: Weights,
   options: CompileOptions,
 ): Promise<Program> {
-  const lean = shareEqual(mergeLayouts(graph))
+  const { attention } = await tryDevice(engine, options.device)
+  const whole = attention ? graph : unfuseAttention(graph)
+  const lean = shareEqual(mergeLayouts(whole))
   const stages = options.slow ? stage(lean, options.slow).stages : [lean]
   const parts: Part[] = []
   try {
-    for (const part of stages) {
+    for (const [i, part] of stages.entries()) {
       if (Object.keys(part.outputs).length === 0) continue
-      const used = new Map(
-        graphNodes(part)
-          .filter((n) => n.op === "param")
-          .map((n) => [nameOf(n), weights.get(nameOf(n))] as const),
-      )
-      const files = new Set(
-        [...used.values()].flatMap((w) => (w && !(w.bytes instanceof Uint8Array) ? [w.bytes.location] : [])),
-      )
-      const onnx = toOnnx(part, located(used, options.device))
-      const session = await engine.create({
-        onnx,
-        externals: [...files].map((path) => ({ path })),
-        device: options.device,
-        threads: options.threads,
-      })
+      const last = i === stages.length - 1
+      const session = await engine.create(await specOf(part, weights, options, last))
       parts.push({ session, inputs: inputSpecs(part), outputs: Object.keys(part.outputs) })
     }
   } catch (error) {
@@ -170,26 +174,42 @@ export async function compile(
   return new Program(engine, parts)
 }
 
-/** File paths as the engine names them: relative to the root of the file system. */
-function located(
-  used: ReadonlyMap<string, StoredTensor | undefined>,
-  _device: DeviceName,
-): Map<string, StoredTensor> {
-  const out = new Map<string, StoredTensor>()
-  for (const [name, w] of used) {
-    if (!w) continue
-    out.set(
-      name,
-      w.bytes instanceof Uint8Array
-        ? w
-        : {
-            ...w,
-            bytes: {
-              ...w.bytes,
-              location: w.bytes.location.replace(/^([A-Za-z]:)?[\\/]+/, "").replaceAll("\\", "/"),
-            },
-          },
-    )
+async function specOf(
+  part: Graph,
+  weights: Weights,
+  options: CompileOptions,
+  last: boolean,
+): Promise<SessionSpec> {
+  const nodes = graphNodes(part)
+  const used = new Map<string, StoredTensor>()
+  for (const node of nodes) {
+    const stored = node.op === "param" ? weights.get(nameOf(node)) : undefined
+    if (stored) used.set(nameOf(node), stored)
   }
-  return out
+  const gathered = await gather(used, options.read)
+  // GPUs promise sine and cosine to 2^-11 only, and a stage that runs once per step costs the CPU nothing
+  const waves = !last && nodes.some((n) => n.op === "sin" || n.op === "cos")
+  return {
+    onnx: toOnnx(part, gathered.weights),
+    externals: gathered.externals,
+    device: waves ? "cpu" : options.device,
+    threads: options.threads,
+    keep: last ? [] : Object.keys(part.outputs),
+  }
+}
+
+/** Attention by its parts, for engines whose own kernel is wrong: softmax(q kᵀ / √d + mask) v (Vaswani et al. 2017, eq. 1). */
+function unfuseAttention(graph: Graph): Graph {
+  return rewrite(graph, (node) => {
+    if (node.op !== "attention") return node
+    const [q, k, v, mask] = node.inputs as [Tensor, Tensor, Tensor, Tensor?]
+    const { heads, scale } = node.attrs as unknown as AttentionAttrs
+    const split = (t: Tensor) => t.rearrange("b s (heads d) -> b heads s d", { heads })
+    const factor = scale ?? 1 / Math.sqrt((q.shape[2] as number) / heads)
+    const logits = split(q)
+      .mul(factor)
+      .matmul(split(k).transpose([0, 1, 3, 2])) // b heads s t
+    const weights = (mask ? logits.add(mask) : logits).softmax(-1)
+    return weights.matmul(split(v)).rearrange("b heads s d -> b s (heads d)")
+  })
 }

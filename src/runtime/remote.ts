@@ -1,9 +1,10 @@
 import { AquatintError } from "../errors.ts"
-import type { Engine, Feed, SessionSpec } from "./engine.ts"
+import { type Engine, type Feed, isRef, type Ref, type SessionSpec } from "./engine.ts"
 
 /** One end of a channel to another process or worker; messages are structured clones. */
 export interface Port {
-  post(message: unknown): void
+  /** @param moved buffers of the message that the sender gives away, where the channel can move memory */
+  post(message: unknown, moved: readonly ArrayBuffer[]): void
   /** `end` is called once, with the reason, when the other side is gone. */
   listen(message: (m: unknown) => void, end: (why: string) => void): void
   close(): void
@@ -57,33 +58,35 @@ export class RemoteEngine implements Engine {
     for (const { reject } of pending) reject(gone(why))
   }
 
-  private call<T>(method: Method, ...args: unknown[]): Promise<T> {
+  private call<T>(method: Method, args: unknown[], moved: readonly ArrayBuffer[] = []): Promise<T> {
     if (this.ended !== undefined) return Promise.reject(gone(this.ended))
     const id = this.next++
     return new Promise<T>((resolve, reject) => {
       this.waiting.set(id, { resolve: resolve as (v: unknown) => void, reject })
-      this.port.post({ id, method, args } satisfies Call)
+      this.port.post({ id, method, args } satisfies Call, moved)
     })
   }
 
   create(spec: SessionSpec): Promise<number> {
-    return this.call("create", spec)
+    const bytes = spec.externals.flatMap((e) => ("data" in e ? [e.data] : []))
+    return this.call("create", [spec], whole([spec.onnx, ...bytes]))
   }
 
   run(
     session: number,
     feeds: Readonly<Record<string, Feed>>,
     keep?: readonly string[],
+    into?: Readonly<Record<string, Ref>>,
   ): Promise<Record<string, Feed>> {
-    return this.call("run", session, feeds, keep)
+    return this.call("run", [session, feeds, keep, into])
   }
 
   free(refs: readonly number[]): Promise<void> {
-    return this.call("free", refs)
+    return this.call("free", [refs])
   }
 
   release(session: number): Promise<void> {
-    return this.call("release", session)
+    return this.call("release", [session])
   }
 
   /** Ends the other side at once, also in the middle of a run; its memory goes back to the system. */
@@ -92,6 +95,21 @@ export class RemoteEngine implements Engine {
     this.port.close()
   }
 }
+
+/** Buffers that hold one of these arrays and nothing else, each once. */
+const whole = (arrays: readonly { buffer: ArrayBufferLike; byteLength: number }[]): ArrayBuffer[] => [
+  ...new Set(
+    arrays.flatMap(({ buffer, byteLength }) =>
+      buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [],
+    ),
+  ),
+]
+
+/** Arrays in the results of a run, which nobody else reads. */
+const arraysOf = (method: Method, result: unknown): ArrayBuffer[] =>
+  method === "run"
+    ? whole(Object.values(result as Record<string, Feed>).flatMap((feed) => (isRef(feed) ? [] : [feed.data])))
+    : []
 
 const gone = (why: string) =>
   new AquatintError("ENGINE_GONE", `the engine process ended: ${why}`, {
@@ -106,13 +124,14 @@ export function serveEngine(engine: Engine, port: Port): void {
       const { id, method, args } = message as Call
       try {
         const run = engine[method] as (...a: unknown[]) => Promise<unknown>
-        port.post({ id, result: await run.apply(engine, args) } satisfies Answer)
+        const result = await run.apply(engine, args)
+        port.post({ id, result } satisfies Answer, arraysOf(method, result))
       } catch (thrown) {
         const e =
           thrown instanceof AquatintError
             ? thrown
             : new AquatintError("ENGINE", String(thrown), { blame: "here" })
-        port.post({ id, error: { ...e.toJSON(), blame: e.blame } } satisfies Answer)
+        port.post({ id, error: { ...e.toJSON(), blame: e.blame } } satisfies Answer, [])
       }
     },
     () => port.close(),

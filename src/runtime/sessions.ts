@@ -1,6 +1,15 @@
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common"
 import { AquatintError, fail } from "../errors.ts"
-import { type Engine, type Feed, isRef, type SessionSpec, type Value, type ValueData } from "./engine.ts"
+import {
+  type Engine,
+  type Feed,
+  isRef,
+  type Ref,
+  type SessionSpec,
+  type Value,
+  type ValueData,
+} from "./engine.ts"
+import { tidy } from "./reasons.ts"
 
 type Ort = Pick<typeof import("onnxruntime-common"), "InferenceSession" | "Tensor">
 
@@ -41,7 +50,12 @@ export class Sessions implements Engine {
     return this.inTurn(async () => {
       const { InferenceSession } = await (this.ort ??= this.platform.load())
       try {
-        const session = await InferenceSession.create(spec.onnx, this.platform.options(spec))
+        const session = await InferenceSession.create(spec.onnx, {
+          ...this.platform.options(spec),
+          ...(spec.keep?.length && spec.device === "webgpu"
+            ? { preferredOutputLocation: onDevice(spec.keep) }
+            : {}),
+        })
         this.sessions.set(this.next, session)
         return this.next++
       } catch (cause) {
@@ -54,6 +68,7 @@ export class Sessions implements Engine {
     id: number,
     feeds: Readonly<Record<string, Feed>>,
     keep: readonly string[] = [],
+    into: Readonly<Record<string, Ref>> = {},
   ): Promise<Record<string, Feed>> {
     return this.inTurn(async () => {
       const { Tensor } = await this.ort!
@@ -71,7 +86,7 @@ export class Sessions implements Engine {
             )
       }
       try {
-        return await this.collect(await session.run(given), keep)
+        return await this.collect(await session.run(given, this.targets(session, into)), keep, into)
       } catch (cause) {
         const shapes = Object.entries(feeds).map(([name, feed]) => `${name}[${feed.shape}]`)
         throw engineError("ENGINE_RUN", `a network failed on ${shapes.join(", ")}`, cause)
@@ -79,13 +94,26 @@ export class Sessions implements Engine {
     })
   }
 
+  /** Where each output goes: over a reference given up, else to fresh memory. */
+  private targets(
+    session: InferenceSession,
+    into: Readonly<Record<string, Ref>>,
+  ): Record<string, OrtTensor | null> {
+    return Object.fromEntries(
+      session.outputNames.map((name) => [name, into[name] ? (this.kept.get(into[name].ref) ?? null) : null]),
+    )
+  }
+
   private async collect(
     results: InferenceSession.ReturnType,
     keep: readonly string[],
+    into: Readonly<Record<string, Ref>>,
   ): Promise<Record<string, Feed>> {
     const out: Record<string, Feed> = {}
+    const kept = new Set(keep)
+    for (const { ref } of Object.values(into)) this.kept.delete(ref)
     for (const [name, tensor] of Object.entries(results)) {
-      if (keep.includes(name)) {
+      if (kept.has(name)) {
         this.kept.set(this.next, tensor)
         out[name] = { ref: this.next++, shape: tensor.dims }
       } else out[name] = { data: (await tensor.getData()) as ValueData, shape: tensor.dims } satisfies Value
@@ -114,11 +142,14 @@ export class Sessions implements Engine {
   }
 }
 
+const onDevice = (names: readonly string[]) =>
+  Object.fromEntries(names.map((name) => [name, "gpu-buffer" as const]))
+
 function engineError(code: string, what: string, cause: unknown): AquatintError {
   if (cause instanceof AquatintError) return cause
   const text = String((cause as Error)?.message ?? cause)
   const memory = /bad_alloc|alloc.*fail|out of memory|OOM/i.test(text)
-  return new AquatintError(memory ? "OUT_OF_MEMORY" : code, `${what}: ${text.split("\n")[0]}`, {
+  return new AquatintError(memory ? "OUT_OF_MEMORY" : code, `${what}: ${tidy(text)}`, {
     blame: "here",
     cause,
     hint: memory
