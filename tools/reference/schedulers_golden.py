@@ -2,7 +2,7 @@
 
     python3 tools/reference/schedulers_golden.py test/golden/schedulers [cases per class]
 
-The loop is that of StableDiffusionPipeline, its image to image and its inpainting. Every case is small: its seed gives
+DPMSolverSDE needs torchsde. The loop is that of StableDiffusionPipeline, its image to image and its inpainting. Every case is small: its seed gives
 the noise, so only the configuration, the timesteps and the final latents are stored.
 """
 
@@ -194,7 +194,7 @@ def run(case, nudge=0.0):
 
 NAMES = """DDIM DDIMParallel DDPM DDPMParallel PNDM LMSDiscrete EulerDiscrete EulerAncestralDiscrete HeunDiscrete
 KDPM2Discrete KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep DEISMultistep UniPCMultistep LCM TCD IPNDM
-SASolver EDMEuler EDMDPMSolverMultistep FlowMatchEulerDiscrete FlowMatchHeunDiscrete""".split()
+SASolver EDMEuler EDMDPMSolverMultistep FlowMatchEulerDiscrete FlowMatchHeunDiscrete DPMSolverSDE""".split()
 
 
 def golden(name, count, pick):
@@ -212,13 +212,12 @@ def golden(name, count, pick):
     return cases
 
 
-def main(folder, count=10):
-    pick = random.Random(7)
+def main(folder, count=12):
     libraries = {m.__name__: m.__version__ for m in (diffusers, torch, numpy, scipy)}
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         file = Path(folder) / f"{name}.json"
-        cases = golden(name, int(count), pick)
+        cases = golden(name, int(count), random.Random(f"7 {name}"))
         lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
         file.write_text(f'{{"libraries": {json.dumps(libraries)}, "cases": [\n{lines}\n]}}\n')
 

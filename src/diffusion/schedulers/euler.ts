@@ -51,7 +51,7 @@ export const euler = define(eulerShape, (keys, asked) => {
     return { x: eulerStep(x, x0, sigma, sigmas[index + 1]!), x0 }
   }
   const seen = continuous
-    ? sigmas.slice(0, timesteps.length).map((s) => f32(0.25 * log(s)))
+    ? sigmas.slice(0, -1).map((s) => f32(0.25 * log(s)))
     : timesteps.map(f32)
   return explodingSolver(keys, seen, sigmas, () => step)
 })
