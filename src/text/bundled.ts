@@ -15,8 +15,12 @@ let loading: Promise<Vocabulary> | undefined
  * system in Node and by fetch in browsers.
  *
  * @param pad `<|endoftext|>` for SD 1.x and SDXL's first encoder, `!` for SD 2.x and SDXL's second.
+ * @param maxLength tokens of a chunk, begin and end included
  */
-export async function bundledVocabulary(pad: "<|endoftext|>" | "!" = end): Promise<ClipTokenizer> {
+export async function bundledVocabulary(
+  pad: "<|endoftext|>" | "!" = end,
+  maxLength = 77,
+): Promise<ClipTokenizer> {
   loading ??= unpack().then(readPairs)
   const vocabulary = await loading.catch((cause) => {
     loading = undefined
@@ -37,7 +41,7 @@ export async function bundledVocabulary(pad: "<|endoftext|>" | "!" = end): Promi
     unk: end,
     pad,
     added,
-    maxLength: 77,
+    maxLength,
   })
 }
 

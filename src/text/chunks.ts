@@ -145,10 +145,11 @@ function packSpans(spans: readonly Span[], tokenizer: ClipTokenizer): Chunk[] {
   return packer.finish().map((chunk) => padAfterEnd(chunk, tokenizer))
 }
 
-/** A1111 pads from the first end id on, even where the prompt itself holds it. */
-function padAfterEnd(chunk: Chunk, { eos, pad }: ClipTokenizer): Chunk {
-  if (eos !== pad) chunk.ids.fill(pad, chunk.ids.indexOf(eos) + 1)
-  return chunk
+/** A1111 pads from the first end id on, even where the prompt itself holds it; vectors of words stay. */
+function padAfterEnd(chunk: Chunk, { eos, pad, size }: ClipTokenizer): Chunk {
+  if (eos === pad) return chunk
+  const end = chunk.ids.indexOf(eos)
+  return { ...chunk, ids: chunk.ids.map((id, i) => (i > end && id < size ? pad : id)) }
 }
 
 /**
