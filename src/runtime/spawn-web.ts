@@ -1,14 +1,15 @@
 import { RemoteEngine } from "./remote.ts"
 import type { WebOptions } from "./web.ts"
 
-/**
- * An engine in a web worker, so that the page stays free while networks run.
- * @param worker one made from web-worker.js, for bundlers that do not find it by themselves
- */
-export function spawnWebEngine(
-  options: WebOptions,
-  worker: Worker = new Worker(new URL("./web-worker.js", import.meta.url), { type: "module" }),
-): RemoteEngine {
+// each written out, because bundlers look for this very form
+const workers = {
+  wasm: () => new Worker(new URL("./worker-wasm.js", import.meta.url), { type: "module" }),
+  webgpu: () => new Worker(new URL("./worker-webgpu.js", import.meta.url), { type: "module" }),
+}
+
+/** An engine in a web worker, so that the page stays free while networks run; `wasm` loads half of what `webgpu` does. */
+export function spawnWebEngine(device: "wasm" | "webgpu", options: WebOptions = {}): RemoteEngine {
+  const worker = workers[device]()
   const wasm = options.wasm === undefined ? {} : { wasm: new URL(options.wasm, location.href).href }
   worker.postMessage({ ...options, ...wasm })
   return new RemoteEngine({
