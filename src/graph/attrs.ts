@@ -66,6 +66,7 @@ export interface OpAttrs {
   unslice: { axis: number; start: number; step: number; size: number }
   pad: { before: readonly number[]; after: readonly number[] }
   resize: { height: Dim; width: Dim }
+  blockSum: { factor: number }
   gather: None
   scatterRows: { rows: number }
   matmul: None

@@ -30,6 +30,7 @@ const opset = (domain: string, version: number) => new Message().bytes(1, domain
 
 class Writer implements Emitter {
   private readonly body = new Message()
+  private readonly nodes: OnnxNode[] = []
   private readonly weights: ReadonlyMap<string, StoredTensor>
   private readonly names = new Map<Tensor, string>()
   private readonly shared = new Map<string, string>()
@@ -50,14 +51,25 @@ class Writer implements Emitter {
     const read = readers(graph, nodes)
     for (const node of nodes)
       if (node.op !== "input" && read.has(node)) this.names.set(node, this.value(node))
-    for (const [name, node] of Object.entries(graph.outputs)) {
-      this.add("Identity", [this.names.get(node)!], [name])
-      this.body.message(12, valueInfo(name, node))
-    }
+    const renamed = this.outputs(graph)
+    for (const node of this.nodes) this.body.message(1, nodeProto(node, renamed))
     this.body.bytes(2, "aquatint")
     const model = new Message().int(1, 10).bytes(2, "aquatint").message(7, this.body)
     for (const [domain, version] of this.domains) model.message(8, opset(domain, version))
     return model.finish()
+  }
+
+  /** Gives each output's value the output's name; what is an input, a weight or already another output is copied. */
+  private outputs(graph: Graph): ReadonlyMap<string, string> {
+    const made = new Set(this.nodes.flatMap((n) => n.outputs))
+    const renamed = new Map<string, string>()
+    for (const [name, node] of Object.entries(graph.outputs)) {
+      const value = this.names.get(node)!
+      if (made.has(value) && !renamed.has(value)) renamed.set(value, name)
+      else this.add("Identity", [value], [name])
+      this.body.message(12, valueInfo(name, node))
+    }
+    return renamed
   }
 
   private input(node: Tensor): void {
@@ -151,14 +163,8 @@ class Writer implements Emitter {
     attrs: Readonly<Record<string, OnnxAttr>> = {},
     domain = "",
   ): void {
-    const node = new Message()
-    for (const name of inputs) node.bytes(1, name)
-    for (const name of outputs) node.bytes(2, name)
-    node.bytes(3, outputs[0]!).bytes(4, type)
-    for (const [key, value] of Object.entries(attrs)) node.message(5, attribute(key, value))
-    if (domain) node.bytes(7, domain)
+    this.nodes.push({ type, inputs, outputs, attrs, domain })
     if (!this.domains.has(domain)) this.domains.set(domain, 1)
-    this.body.message(1, node)
   }
 
   private constant(data: TypedData, shape: readonly number[], dtype: DType): string {
@@ -254,6 +260,24 @@ function tensorProto(name: string, stored: StoredTensor): Message {
   entry("offset", stored.bytes.offset)
   entry("length", stored.bytes.length)
   return proto.int(14, 1)
+}
+
+interface OnnxNode {
+  readonly type: string
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  readonly attrs: Readonly<Record<string, OnnxAttr>>
+  readonly domain: string
+}
+
+function nodeProto(n: OnnxNode, renamed: ReadonlyMap<string, string>): Message {
+  const proto = new Message()
+  const named = (name: string) => renamed.get(name) ?? name
+  for (const name of n.inputs) proto.bytes(1, named(name))
+  for (const name of n.outputs) proto.bytes(2, named(name))
+  proto.bytes(3, named(n.outputs[0]!)).bytes(4, n.type)
+  for (const [key, value] of Object.entries(n.attrs)) proto.message(5, attribute(key, value))
+  return n.domain ? proto.bytes(7, n.domain) : proto
 }
 
 function attribute(name: string, value: OnnxAttr): Message {

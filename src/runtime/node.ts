@@ -34,6 +34,7 @@ function options(spec: SessionSpec): InferenceSession.SessionOptions {
     extra: {
       session: {
         intra_op: { allow_spinning: "0" },
+        ...(spec.flush ? { set_denormal_as_zero: "1" } : {}),
         ...(mapped.length > 0
           ? { model_external_initializers_file_folder_path: weightRoot(mapped[0]!.path) }
           : {}),

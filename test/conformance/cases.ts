@@ -251,6 +251,20 @@ export const cases: Record<Exclude<OpName, Leaf>, readonly Case[]> = {
     },
   ],
   resize: [resize([2, 2, 3, 2], 6, 4), resize([1, 2, 2, 3], 6, 3), resize([1, 1, 3, 3], 3, 3)],
+  blockSum: [2, 3].map((factor) => ({
+    shapes: [[2, 2, 6, 12]],
+    attrs: { factor },
+    want: (x) =>
+      ref.reshaped(
+        ref.reduced(
+          ref.reshaped(x, [2, 2, 6 / factor, factor, 12 / factor, factor]),
+          [3, 5],
+          false,
+          ref.total,
+        ),
+        [2, 2, 6 / factor, 12 / factor],
+      ),
+  })),
   gather: [rows([5, 3], [0, 4, 4, 2], [4]), rows([4, 2], [1, 1, 0, 3, 3, 3], [2, 3])],
   scatterRows: [
     {

@@ -66,11 +66,10 @@ function ordered(e: Emitter, w: string, { shape }: Tensor, n: number): string {
 /** The same of the weights with operand and result exchanged and the taps turned round. */
 function turned(e: Emitter, w: string, { shape }: Tensor, n: number): string {
   const [o, i, kh, kw] = shape as [number, number, number, number]
-  const split = e.node("Reshape", [w, e.ints([o, i / n, n, kh * kw])])
-  const moved = e.node("Transpose", [split], { perm: [1, 0, 3, 2] }) // i/n o taps n(i)
   const reversed = Array.from({ length: kh * kw }, (_, t) => kh * kw - 1 - t)
-  const blocks = e.node("Reshape", [moved, e.ints([(i / n) * (o / n), n, kh * kw, n])])
-  const taps = e.node("Transpose", [blocks], { perm: [0, 2, 1, 3] }) // blocks taps n(o) n(i)
-  const back = e.node("Gather", [taps, e.ints(reversed)], { axis: 1 })
-  return e.node("Reshape", [back, e.ints([i, o, kh, kw])])
+  const split = e.node("Reshape", [w, e.ints([o, i, kh * kw])])
+  const taps = e.node("Transpose", [split], { perm: [0, 2, 1] }) // o taps i
+  const back = kh * kw === 1 ? taps : e.node("Gather", [taps, e.ints(reversed)], { axis: 1 })
+  const blocks = e.node("Reshape", [back, e.ints([o / n, n, kh * kw, i / n, n])])
+  return e.node("Reshape", [e.node("Transpose", [blocks], { perm: [3, 0, 2, 1, 4] }), e.ints([i, o, kh, kw])])
 }

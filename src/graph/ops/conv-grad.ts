@@ -1,6 +1,6 @@
 import type { ConvAttrs } from "../attrs.ts"
 import { addDim, type Dim, mulDim } from "../dim.ts"
-import { apply, concat, type Tensor } from "../tensor.ts"
+import { apply, concat, constant, type Tensor } from "../tensor.ts"
 
 /** Up to this many places a picture's columns are too short for a product of their own. */
 const few = 64
@@ -17,15 +17,17 @@ export function convWeightGrad(g: Tensor, x: Tensor, w: Tensor, attrs: ConvAttrs
   const short = typeof places === "number" && places <= few
   if (stride === 1 && kh > 1 && !(short && (places as number) <= 16))
     return threeByThree(g, x, w, pads, short)
-  const columns = taps(x, w, attrs, g.shape.slice(2)) // kh*kw times b i oh ow
+  const seen = taps(x, w, attrs, g.shape.slice(2)) // kh*kw times b i oh ow
   if (short) {
-    const flat = columns.map((t) => t.rearrange("b i h w -> i 1 (b h w)"))
-    const right = concat(flat, 1).rearrange("i k p -> p (i k)")
-    return g.rearrange("b o h w -> o (b h w)").matmul(right).reshape([o, i, kh, kw])
+    const flat = seen.map((t) => t.rearrange("b i h w -> i 1 (b h w)"))
+    const columns = concat(flat, 1).reshape([i * kh * kw, -1])
+    return channels(g)
+      .matmul(columns.transpose([1, 0]))
+      .reshape([o, i, kh, kw])
   }
   const rows = g.rearrange("b o h w -> b o (h w)")
   const right = concat(
-    columns.map((t) => t.rearrange("b i h w -> b i (h w)")),
+    seen.map((t) => t.rearrange("b i h w -> b i (h w)")),
     1,
   ).transpose([0, 2, 1]) // b (h w) (k i)
   return rows.matmul(right).sum([0]).reshape([o, kh, kw, i]).transpose([0, 3, 1, 2])
@@ -54,20 +56,35 @@ function threeByThree(g: Tensor, x: Tensor, w: Tensor, pads: readonly number[], 
   const across = Array.from({ length: kw }, (_, k) =>
     x.pad([0, 0, top, left - k], [0, 0, bottom, right - (kw - 1 - k)]),
   )
-  const down = Array.from({ length: kh }, (_, k) => g.pad([0, 0, k, 0], [0, 0, kh - 1 - k, 0]))
+  // the gradient moved down by 0, 1, .. rows among zeros: one row of copies with gaps between
+  const [b, , oh, ow] = g.dims("b o h w")
+  const gap = zeros([b, o, kh, ow])
+  const copies = Array.from({ length: 2 * kh - 1 }, (_, n) => (n % 2 === 0 ? g : gap))
+  const rows = concat(copies, 2).reshape([b, o, kh, addDim(oh, kh - 1), ow])
   if (short) {
-    const side = (list: Tensor[], pattern: string) =>
-      concat(
-        list.map((t) => t.transpose([1, 0, 2, 3])),
-        0,
-      ).rearrange(pattern)
-    const all = side(down, "o b h w -> o (b h w)").matmul(side(across, "i b h w -> (b h w) i"))
-    return all.reshape([kh, o, kw, i]).transpose([1, 3, 0, 2])
+    const columns = concat(
+      across.map((t) => t.transpose([1, 0, 2, 3])),
+      0,
+    ).reshape([kw * i, -1])
+    const left = rows.transpose([1, 2, 0, 3, 4]).reshape([o * kh, -1])
+    const all = left.matmul(columns.transpose([1, 0]))
+    return all.reshape([o, kh, kw, i]).transpose([0, 3, 1, 2])
   }
-  const columns = concat(across, 1).rearrange("b i h w -> b (h w) i")
-  const all = concat(down, 1).rearrange("b o h w -> b o (h w)").matmul(columns).sum([0])
-  return all.reshape([kh, o, kw, i]).transpose([1, 3, 0, 2])
+  const columns = concat(across, 1)
+    .reshape([b, kw * i, -1])
+    .transpose([0, 2, 1])
+  const all = rows
+    .reshape([b, o * kh, -1])
+    .matmul(columns)
+    .sum([0])
+  return all.reshape([o, kh, kw, i]).transpose([0, 3, 1, 2])
 }
+
+const zeros = (shape: readonly Dim[]): Tensor =>
+  constant(Float32Array.of(0), [1, 1, 1, 1], "f32").broadcastTo(shape)
+
+/** All pictures' places side by side, one row per channel. */
+const channels = (t: Tensor): Tensor => t.transpose([1, 0, 2, 3]).reshape([t.shape[1]!, -1])
 
 function perGroup(g: Tensor, x: Tensor, w: Tensor, attrs: ConvAttrs): Tensor {
   const { groups } = attrs

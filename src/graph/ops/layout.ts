@@ -1,4 +1,4 @@
-import { addDim, type Dim, mulDim, sameDim } from "../dim.ts"
+import { addDim, type Dim, exactDiv, mulDim, sameDim } from "../dim.ts"
 import { apply, concat, type Tensor } from "../tensor.ts"
 import { misfit, row } from "./row.ts"
 
@@ -83,6 +83,16 @@ export const layout = {
       // dilate: [.., n, ..] -> [.., n, step, ..] zero-padded -> [.., n step, ..], then pad or cut to size
       const shape = node.inputs[0]!.shape
       const n = shape[axis] as number
+      if (shape.length - axis <= 2 && shape.length > 1) {
+        // a product with zeros and ones is faster than padding number by number
+        const last = axis === shape.length - 1
+        const ones = Float32Array.from({ length: n * size }, (_, k) => {
+          const [from, to] = last ? [Math.floor(k / size), k % size] : [k % n, Math.floor(k / n)]
+          return Number(to === start + from * step)
+        })
+        const map = e.floats(Array.from(ones), last ? [n, size] : [size, n])
+        return e.node("MatMul", last ? [x!, map] : [map, x!])
+      }
       const split = e.node("Unsqueeze", [x!, e.ints([axis + 1])])
       const none = shape.map(() => 0)
       const padded = e.node("Pad", [
@@ -125,6 +135,20 @@ export const layout = {
       return e.node("Resize", [x!, "", "", e.shape([source[0]!, source[1]!, height, width])], mode)
     },
   }),
+  /** Sums blocks of factor x factor places: the gradient of `resize` by a whole factor. */
+  blockSum: row<{ factor: number }>({
+    shape: ([x], { factor }) => {
+      const [b, c, h, w] = x!.dims("b c h w")
+      const part = (d: Dim) => exactDiv(d, factor) ?? misfit("blockSum", [x!], `by ${factor}`)
+      return { shape: [b, c, part(h), part(w)], dtype: x!.dtype }
+    },
+    grad: (g, _y, [x]) => [g.resize(x!.shape[2]!, x!.shape[3]!)],
+    onnx: (e, [x], { factor }) => {
+      const sides = [factor, factor]
+      const mean = e.node("AveragePool", [x!], { kernel_shape: sides, strides: sides })
+      return e.node("Mul", [mean, e.float(factor * factor)])
+    },
+  }),
   gather: row({
     shape: ([table, ids]) => ({ shape: [...ids!.shape, ...table!.shape.slice(1)], dtype: table!.dtype }),
     grad: (g, _y, [table, ids]) => [apply("scatterRows", [g, ids!], { rows: table!.shape[0]! }), null],
@@ -157,12 +181,10 @@ function zeros(like: Tensor, axis: number, size: Dim): Tensor | null {
 /** Sums each block of copies; only whole factors have a gradient here. */
 function unresize(g: Tensor, y: Tensor, x: Tensor): Tensor {
   const [b, c, h, w] = x.dims("b c h w")
-  const [fh, fw] = [y.shape[2]!, y.shape[3]!].map((d, i) => {
-    const size = [h, w][i]!
-    return typeof d === "number" && typeof size === "number" && d % size === 0
-      ? d / size
-      : misfit("resize gradient", [y, x], "not a whole factor")
-  }) as [number, number]
+  const [fh, fw] = [y.shape[2]!, y.shape[3]!].map(
+    (d, i) => exactDiv(d, [h, w][i]!) ?? misfit("resize gradient", [y, x], "not a whole factor"),
+  ) as [Dim, Dim]
+  if (typeof fh === "number" && fh === fw) return fh === 1 ? g : apply("blockSum", [g], { factor: fh })
   return g.reshape([b, c, h, fh, w, fw]).sum([3, 5])
 }
 

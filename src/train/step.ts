@@ -1,0 +1,248 @@
+import {
+  concat,
+  type Dim,
+  type Graph,
+  gradients,
+  graphNodes,
+  input,
+  lowerConvolutions,
+  mergeLayouts,
+  nameOf,
+  rewrite,
+  type StoredTensor,
+  scalar,
+  shareEqual,
+  type Tensor,
+  toOnnx,
+} from "../graph/index.ts"
+import type { Optimizer } from "./optimizer.ts"
+
+/** What is to be learned: a scalar that follows from parameters and inputs. */
+export interface Objective {
+  /** Parameter nodes by checkpoint key; others in the graph stay as they are. */
+  readonly parameters: ReadonlyMap<string, Tensor>
+  readonly loss: Tensor
+  /** Further scalars to report. */
+  readonly metrics?: Readonly<Record<string, Tensor>>
+}
+
+export interface StepOptions {
+  readonly optimizer: Optimizer
+  /** Largest norm of all gradients together; null leaves them alone. */
+  readonly clip?: number | null
+  /** How many moving averages of the weights are kept. */
+  readonly averages?: number
+  /** Batches whose gradients are averaged before a step, 1. */
+  readonly accumulate?: number
+  /** Learning rate of a parameter relative to the others', 1. */
+  readonly scale?: (name: string) => number
+  /** Channels per block of the processor, as `blockSize` finds it. */
+  readonly block: number | null
+  /** Values of parameters that are not learned. */
+  readonly frozen?: ReadonlyMap<string, StoredTensor>
+}
+
+/** A parameter, or several small ones joined to one vector: thousands of tiny nodes cost more than their arithmetic. */
+interface Unit {
+  readonly key: string
+  readonly shape: readonly number[]
+  readonly scale: number
+  readonly members: readonly { readonly name: string; readonly tensor: Tensor; readonly at: number }[]
+}
+
+export interface Slot {
+  readonly key: string
+  readonly shape: readonly number[]
+  /** What it holds: `NAME` for a weight, `NAME.m` and so on for its state; zeros at first unless `like` a weight. */
+  readonly parts: readonly {
+    readonly key: string
+    readonly shape: readonly number[]
+    readonly at: number
+    readonly like: string | null
+  }[]
+}
+
+/** One ONNX network with the names of what goes in and comes out. */
+export interface Stage {
+  readonly onnx: Uint8Array
+  readonly inputs: readonly { name: string; shape: readonly Dim[] }[]
+  /** State that is replaced: input `key`, output `next key`. */
+  readonly state: readonly string[]
+}
+
+/** The graphs of training: one that does it all, or one per batch and one per step. */
+export interface StepGraphs {
+  readonly slots: readonly Slot[]
+  readonly batch: Stage | null
+  readonly step: Stage
+  readonly metrics: readonly string[]
+}
+
+export const next = (key: string): string => `next ${key}`
+const knob = (name: string): string => `knob ${name}`
+const average = (i: number): string => `average ${i}`
+
+/** Gradients, clipping by their global norm (Pascanu et al. 2013), update and moving averages as one or two graphs. */
+export function stepGraphs(objective: Objective, options: StepOptions): StepGraphs {
+  const units = unitsOf(objective, options)
+  const accumulate = options.accumulate ?? 1
+  const grads = unitGradients(objective, units)
+  const metrics = { loss: objective.loss, ...objective.metrics }
+  const slots = slotsOf(units, options)
+  const names = { metrics: [...Object.keys(metrics), "norm"] }
+  const write = (outputs: Record<string, Tensor>) => stage(outputs, units, options)
+  if (accumulate === 1)
+    return { slots, batch: null, step: write({ ...metrics, ...updates(units, grads, options) }), ...names }
+  const sums = units.map(({ key, shape }) => input(`${key}.sum`, shape))
+  const each = (of: (sum: Tensor, i: number) => Tensor) =>
+    Object.fromEntries(units.map(({ key }, i) => [next(`${key}.sum`), of(sums[i]!, i)]))
+  const batch = each((sum, i) => sum.add(grads[i]!.mul(1 / accumulate)))
+  const step = { ...updates(units, sums, options), ...each((sum) => sum.mul(0)) }
+  return {
+    slots: [...slots, ...units.map((u) => slot(u, "sum", u.shape, false))],
+    batch: write({ ...metrics, ...batch }),
+    step: write(step),
+    ...names,
+  }
+}
+
+/** Below this many numbers a parameter is joined with others, up to the second number in all. */
+const [small, joint] = [16384, 262144]
+const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
+
+function unitsOf({ parameters }: Objective, { optimizer, scale = () => 1 }: StepOptions): Unit[] {
+  const alone: Unit[] = []
+  const open = new Map<number, { unit: Unit; members: Unit["members"][number][]; size: number }>()
+  let count = 0
+  for (const [name, tensor] of parameters) {
+    const shape = tensor.shape as number[]
+    const rate = scale(name)
+    if (!optimizer.elementwise || sizeOf(shape) >= small) {
+      // flat: onnxruntime walks shapes that end in ones number by number
+      const flat = optimizer.elementwise ? [sizeOf(shape)] : shape
+      alone.push({ key: name, shape: flat, scale: rate, members: [{ name, tensor, at: 0 }] })
+      continue
+    }
+    let group = open.get(rate)
+    if (!group || group.size >= joint) {
+      const members: Unit["members"][number][] = []
+      group = { unit: { key: `joint ${count++}`, shape: [0], scale: rate, members }, members, size: 0 }
+      open.set(rate, group)
+      alone.push(group.unit)
+    }
+    group.members.push({ name, tensor, at: group.size })
+    group.size += sizeOf(shape)
+  }
+  const total = (u: Unit) => u.members.reduce((n, m) => n + sizeOf(m.tensor.shape as number[]), 0)
+  return alone.map((u) => (u.shape[0] === 0 ? { ...u, shape: [total(u)] } : u))
+}
+
+function unitGradients({ loss }: Objective, units: readonly Unit[]): Tensor[] {
+  const grads = gradients(
+    loss,
+    units.flatMap((u) => u.members.map((m) => m.tensor)),
+  )
+  return units.map(({ members, shape }) => {
+    const own = grads.splice(0, members.length)
+    return members.length === 1
+      ? own[0]!.reshape(shape)
+      : concat(
+          own.map((g) => g.reshape([-1])),
+          0,
+        )
+  })
+}
+
+function slot(unit: Unit, name: string, shape: readonly number[], asWeight: boolean): Slot {
+  const suffix = name === "" ? "" : `.${name}`
+  const whole = sizeOf(shape) === sizeOf(unit.shape)
+  const parts = unit.members.map((m) => ({
+    key: `${m.name}${suffix}`,
+    shape: whole ? (m.tensor.shape as number[]) : shape,
+    at: m.at,
+    like: asWeight ? m.name : null,
+  }))
+  return { key: `${unit.key}${suffix}`, shape, parts }
+}
+
+const slotsOf = (units: readonly Unit[], { optimizer, averages = 0 }: StepOptions): Slot[] =>
+  units.flatMap((u) => [
+    slot(u, "", u.shape, true),
+    ...optimizer.slots(u.shape).map((s) => slot(u, s.name, s.shape, false)),
+    ...Array.from({ length: averages }, (_, i) => slot(u, average(i), u.shape, true)),
+  ])
+
+function updates(
+  units: readonly Unit[],
+  grads: readonly Tensor[],
+  options: StepOptions,
+): Record<string, Tensor> {
+  const { optimizer, clip = null, averages = 0 } = options
+  const squares = grads.map((g) =>
+    g
+      .square()
+      .sum([...g.shape.keys()])
+      .reshape([1]),
+  )
+  const norm = concat(squares, 0).sum([0]).sqrt()
+  const factor = clip === null ? null : scalar(clip).div(norm.add(1e-6)).min(1)
+  const knobs = Object.fromEntries(
+    Object.keys(optimizer.knobs(1, 1)).map((name) => [name, input(knob(name), [])]),
+  )
+  const out: Record<string, Tensor> = { norm }
+  units.forEach(({ key, shape, scale }, i) => {
+    const p = input(key, shape)
+    const slots = optimizer.slots(shape)
+    const before = slots.map((s) => input(`${key}.${s.name}`, s.shape))
+    const g = factor ? grads[i]!.mul(factor) : grads[i]!
+    const { value, slots: after } = optimizer.update(p, g, before, knobs, scale)
+    out[next(key)] = value
+    slots.forEach((s, n) => {
+      out[next(`${key}.${s.name}`)] = after[n]!
+    })
+    for (let n = 0; n < averages; n++) {
+      const old = input(`${key}.${average(n)}`, shape)
+      out[next(`${key}.${average(n)}`)] = old.add(value.sub(old).mul(input(knob(average(n)), [])))
+    }
+  })
+  return out
+}
+
+/** Parameters become inputs, convolutions take their training forms, and the graph is written. */
+function stage(outputs: Record<string, Tensor>, units: readonly Unit[], options: StepOptions): Stage {
+  const learned = new Map(units.flatMap((u) => u.members.map((m) => [m.name, weightOf(u, m)])))
+  const open = rewrite({ outputs }, (node) =>
+    node.op === "param" ? (learned.get(nameOf(node)) ?? node) : node,
+  )
+  const graph = shareEqual(mergeLayouts(lowerConvolutions(shareEqual(open), options.block)))
+  const keys = Object.keys(outputs).filter((name) => name.startsWith("next "))
+  return {
+    onnx: toOnnx(graph, options.frozen),
+    inputs: inputsOf(graph),
+    state: keys.map((name) => name.slice("next ".length)),
+  }
+}
+
+function weightOf(unit: Unit, { name, tensor, at }: Unit["members"][number]): Tensor {
+  const shape = tensor.shape as number[]
+  if (unit.key === name) return input(name, unit.shape).reshape(shape)
+  return input(unit.key, unit.shape)
+    .slice(0, at, at + sizeOf(shape))
+    .reshape(shape)
+}
+
+const inputsOf = (graph: Graph): { name: string; shape: readonly Dim[] }[] =>
+  graphNodes(graph)
+    .filter((n) => n.op === "input")
+    .map((n) => ({ name: nameOf(n), shape: n.shape }))
+
+/** Values of a step's knobs by input name: the optimiser's, and the averages' shares of the new weights. */
+export function knobValues(
+  optimizer: Optimizer,
+  step: number,
+  rate: number,
+  shares: readonly number[],
+): Record<string, number> {
+  const own = Object.entries(optimizer.knobs(step, rate)).map(([name, v]) => [knob(name), v])
+  return Object.fromEntries([...own, ...shares.map((v, i) => [knob(average(i)), v])])
+}
