@@ -26,8 +26,9 @@ export class MergeTable {
   private readonly left: Uint16Array | Int32Array
   private readonly right: Uint16Array | Int32Array
   private readonly result: Int32Array | number
-  private readonly found = new Map<number, readonly number[]>()
-  private sorted = false
+  /** Left id -> right id -> rank, for the left ids met so far. */
+  private readonly found = new Map<number, ReadonlyMap<number, number>>()
+  private groups: Map<number, number[]> | undefined
 
   /**
    * Merge i, in order of rank, turns the ids `left[i] right[i]` into `result[i]`, or into `result + i` where that is
@@ -45,34 +46,28 @@ export class MergeTable {
   }
 
   private rank(left: number, right: number): number {
-    const ranks = this.ranksOf(left)
-    for (let i = ranks.length - 1; i >= 0; i--) if (this.right[ranks[i]!] === right) return ranks[i]!
-    return Number.POSITIVE_INFINITY
+    let ranks = this.found.get(left)
+    if (!ranks) this.found.set(left, (ranks = this.ranksOf(left)))
+    return ranks.get(right) ?? Number.POSITIVE_INFINITY
   }
 
-  /** Ranks of the merges that begin with an id, ascending. */
-  private ranksOf(id: number): readonly number[] {
-    const known = this.found.get(id)
-    if (known) return known
-    if (this.sorted) return []
-    if (this.found.size >= searches) this.sort()
-    else {
-      const ranks: number[] = []
+  private ranksOf(id: number): Map<number, number> {
+    if (this.found.size >= searches) this.groups ??= this.grouped()
+    const ranks: number[] = this.groups?.get(id) ?? []
+    if (!this.groups)
       for (let at = this.left.indexOf(id); at >= 0; at = this.left.indexOf(id, at + 1)) ranks.push(at)
-      this.found.set(id, ranks)
-    }
-    return this.found.get(id) ?? []
+    return new Map(ranks.map((rank) => [this.right[rank]!, rank]))
   }
 
-  private sort(): void {
-    this.sorted = true
+  /** Ranks by left id, ascending. */
+  private grouped(): Map<number, number[]> {
     const groups = new Map<number, number[]>()
     this.left.forEach((id, rank) => {
       const group = groups.get(id)
       if (group) group.push(rank)
       else groups.set(id, [rank])
     })
-    for (const [id, ranks] of groups) this.found.set(id, ranks)
+    return groups
   }
 
   private merged(rank: number): number {
