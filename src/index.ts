@@ -5,16 +5,10 @@ export { readMetadata } from "./image/metadata.ts"
 export type { Picture } from "./image/pixels.ts"
 export { writeAtomic } from "./pipeline/files.ts"
 export type { GenerateStep } from "./pipeline/generate.ts"
+export { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./pipeline/generation.ts"
 export { formatOf, GeneratedImage, type ImageFormat } from "./pipeline/image.ts"
 export type { GenerateRequest } from "./pipeline/request.ts"
-export {
-  type GenerateOptions,
-  type GenerateResult,
-  Generation,
-  type LoadOptions,
-  StableDiffusion,
-  type Timings,
-} from "./pipeline/stable-diffusion.ts"
+export { type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { version } from "./version.ts"
 export { type Inspection, inspect, textReport } from "./weights/inspect.ts"

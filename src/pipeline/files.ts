@@ -1,5 +1,5 @@
-import { open, rename, rm } from "node:fs/promises"
-import { AquatintError } from "../errors.ts"
+import { open, readFile, rename, rm } from "node:fs/promises"
+import { AquatintError, fail } from "../errors.ts"
 
 /** Writes a file so that readers see the old one or the whole new one: temporary file, fsync, rename. @throws OUTPUT_WRITE */
 export async function writeAtomic(path: string, bytes: Uint8Array): Promise<void> {
@@ -20,5 +20,15 @@ export async function writeAtomic(path: string, bytes: Uint8Array): Promise<void
       file: path,
       hint: "choose a folder that exists and that you may write to",
     })
+  }
+}
+
+/** A file's text, or undefined where there is none. @throws TOKENIZER-FILE */
+export async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8")
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
+    return fail("TOKENIZER-FILE", `${path} cannot be read`, { cause, file: path })
   }
 }

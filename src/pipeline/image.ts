@@ -1,15 +1,21 @@
 import { AquatintError } from "../errors.ts"
-import { encodeImage } from "../image/codec.ts"
 import { type Infotext, writeInfotext } from "../image/infotext.ts"
+import type { EncodeOptions } from "../image/options.ts"
 import type { Picture } from "../image/pixels.ts"
 import { xmpMark } from "../trust/mark.ts"
 import { version } from "../version.ts"
 import type { FileFacts } from "./facts.ts"
-import { writeAtomic } from "./files.ts"
 import type { GenerateRequest } from "./request.ts"
 import type { Settings } from "./settings.ts"
 
 export type ImageFormat = "png" | "jpeg" | "webp"
+
+/** How pictures leave a platform. */
+export interface Output {
+  encode(picture: Picture, options: EncodeOptions): Promise<Uint8Array>
+  /** Puts a whole file where its name says; browsers offer it for download. */
+  save(name: string, bytes: Uint8Array): Promise<void>
+}
 
 interface Origin {
   ask: GenerateRequest
@@ -37,10 +43,12 @@ export class GeneratedImage {
   readonly picture: Picture
   readonly seed: number
   private readonly origin: Origin
+  private readonly output: Output
 
-  constructor(picture: Picture, origin: Origin) {
+  constructor(picture: Picture, origin: Origin, output: Output) {
     this.picture = picture
     this.origin = origin
+    this.output = output
     this.seed = origin.settings.seed + origin.index
   }
 
@@ -83,11 +91,17 @@ export class GeneratedImage {
       system: `aquatint, ${this.origin.model}`,
       version,
     })
-    return encodeImage(this.picture, { format, quality, metadata: { parameters: this.infotext, xmp } })
+    return this.output.encode(this.picture, { format, quality, metadata: { parameters: this.infotext, xmp } })
   }
 
-  /** Writes a file whose extension chooses the format; never a partial one. */
+  /** The file as a Blob, for `URL.createObjectURL` and uploads. */
+  async blob(format: ImageFormat = "png", quality?: number): Promise<Blob> {
+    const bytes = await this.encode(format, quality)
+    return new Blob([bytes as Uint8Array<ArrayBuffer>], { type: `image/${format}` })
+  }
+
+  /** Writes a file whose extension chooses the format, never a partial one; in browsers it is offered for download. */
   async save(path: string): Promise<void> {
-    await writeAtomic(path, await this.encode(formatOf(path)))
+    await this.output.save(path, await this.encode(formatOf(path)))
   }
 }

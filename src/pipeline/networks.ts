@@ -17,6 +17,7 @@ import {
 } from "../models/index.ts"
 import { expected, type Module } from "../nn/index.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
+import type { ReadWeights } from "../runtime/gather.ts"
 import { type CompileOptions, compile, type Program } from "../runtime/program.ts"
 import { fitWeights } from "../weights/fit.ts"
 import type { Component, ModelFiles } from "../weights/model-files.ts"
@@ -29,16 +30,19 @@ export class Networks {
   readonly texts: readonly ClipConfig[]
   private readonly engine: Engine
   private readonly device: DeviceName
+  private readonly read: ReadWeights | undefined
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
   private readonly programs = new Map<string, Promise<Program>>()
 
   /**
    * Reads the configs and checks every weight against them, from headers alone.
+   * @param read how weights come into memory where the engine cannot map their files
    * @throws MODEL_CONFIG, WEIGHTS_DO_NOT_FIT
    */
-  constructor(files: ModelFiles, engine: Engine, device: DeviceName) {
+  constructor(files: ModelFiles, engine: Engine, device: DeviceName, read?: ReadWeights) {
     this.engine = engine
     this.device = device
+    this.read = read
     const part = (name: string) =>
       files.components.get(name) ?? fail("MODEL_PART", `${files.path} has no ${name}`, { file: files.path })
     this.unet = unetConfig(part("unet").config)
@@ -68,12 +72,13 @@ export class Networks {
     key: string,
     weights: string,
     graph: () => Graph,
-    options: Omit<CompileOptions, "device"> = {},
+    options: Pick<CompileOptions, "slow"> = {},
   ): Promise<Program> {
     const known = this.programs.get(key)
     if (known) return known
     const made = compile(this.engine, graph(), this.weights.get(weights)!, {
       device: this.device,
+      read: this.read,
       ...options,
     })
     this.programs.set(key, made)
@@ -96,7 +101,7 @@ export class Networks {
     const even = height % step === 0 && width % step === 0
     const size = (name: string) => (even ? mulDim(step, symbol(name)) : symbol(name))
     const sizes = { b: symbol("b"), h: size("h"), w: size("w"), tokens: symbol("tokens") }
-    const slow = [["context", "text_embeds", "time_ids", "guidance"], ["timestep"]]
+    const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]
     return this.program(`unet ${even}`, "unet", () => unetGraph(this.unet, sizes).graph, { slow })
   }
 

@@ -1,27 +1,19 @@
-import { readFile } from "node:fs/promises"
-import { join } from "node:path"
 import { fail } from "../errors.ts"
 import { ClipTokenizer } from "../text/bpe.ts"
 import { bundledVocabulary } from "../text/bundled.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 
-async function textOf(folder: string, name: string): Promise<string | undefined> {
-  try {
-    return await readFile(join(folder, name), "utf8")
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
-    return fail("TOKENIZER-FILE", `${join(folder, name)} cannot be read`, { cause, file: join(folder, name) })
-  }
-}
+/** The text of a file in a tokenizer's folder, or undefined where there is none. */
+export type ReadText = (folder: string, file: string) => Promise<string | undefined>
 
 /** The tokenizers of a model: from its folder, or CLIP's own for single files. */
-export async function openTokenizers(files: ModelFiles): Promise<ClipTokenizer[]> {
+export async function openTokenizers(files: ModelFiles, read: ReadText): Promise<ClipTokenizer[]> {
   if (files.format === "single-file")
     return Promise.all(bundledPads(files).map((pad) => bundledVocabulary(pad)))
   return Promise.all(
     ["tokenizer", "tokenizer_2"].flatMap((name) => {
       const folder = files.tokenizers.get(name)
-      return folder === undefined ? [] : [fromFolder(folder)]
+      return folder === undefined ? [] : [fromFolder(folder, read)]
     }),
   )
 }
@@ -31,7 +23,7 @@ const bundledPads = (files: ModelFiles): ("<|endoftext|>" | "!")[] => {
   return files.components.has("text_encoder_2") ? ["<|endoftext|>", "!"] : ["<|endoftext|>"]
 }
 
-async function fromFolder(folder: string): Promise<ClipTokenizer> {
+async function fromFolder(folder: string, read: ReadText): Promise<ClipTokenizer> {
   const names = [
     "vocab.json",
     "merges.txt",
@@ -41,7 +33,7 @@ async function fromFolder(folder: string): Promise<ClipTokenizer> {
     "added_tokens.json",
   ]
   const [vocab, merges, whole, config, specialTokens, addedTokens] = await Promise.all(
-    names.map((name) => textOf(folder, name)),
+    names.map((name) => read(folder, name)),
   )
   if (vocab === undefined && whole === undefined)
     fail("TOKENIZER-VOCAB", `${folder} has no vocab.json`, {

@@ -10,7 +10,7 @@ export interface DeviceChoice {
 const choices = ["auto", "cpu", "webgpu", "cuda", "dml", "coreml"] as const
 
 /** The device to run on: the one asked for, or the CPU, whose results are the reference. @throws DEVICE when the name is none. */
-export function chooseDevice(asked: string): DeviceChoice {
+export async function chooseDevice(asked: string): Promise<DeviceChoice> {
   if (!(choices as readonly string[]).includes(asked))
     fail("DEVICE", `there is no device ${asked}`, { hint: `use one of ${choices.join(", ")}` })
   if (asked !== "auto") return { device: asked as DeviceName, reason: "asked for" }

@@ -77,12 +77,14 @@ function symbolIds(base: readonly string[], left: Uint16Array, right: Uint16Arra
   return new Map(symbols.map((symbol, id) => [symbol, id]))
 }
 
+/** A module of Node's own, out of sight of bundlers for browsers. */
+const builtin = <T>(name: string): Promise<T> =>
+  import(/* @vite-ignore */ /* webpackIgnore: true */ `node:${name}`)
+
 async function unpack(): Promise<Uint8Array> {
   if (file.protocol === "file:") {
-    const [{ readFile }, { gunzipSync }] = await Promise.all([
-      import("node:fs/promises"),
-      import("node:zlib"),
-    ])
+    const { readFile } = await builtin<typeof import("node:fs/promises")>("fs/promises")
+    const { gunzipSync } = await builtin<typeof import("node:zlib")>("zlib")
     return gunzipSync(await readFile(file))
   }
   const response = await fetch(file)

@@ -1,0 +1,125 @@
+import type { Picture } from "../image/pixels.ts"
+import type { DeviceName, Engine } from "../runtime/engine.ts"
+import type { ClipTokenizer } from "../text/bpe.ts"
+import type { ModelFiles } from "../weights/model-files.ts"
+import type { FileFacts } from "./facts.ts"
+import { type GenerateStep, generate } from "./generate.ts"
+import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
+import { GeneratedImage, type Output } from "./image.ts"
+import type { Networks } from "./networks.ts"
+import { planPrompts } from "./prompt.ts"
+import type { GenerateRequest } from "./request.ts"
+import { samplingFor } from "./samplers.ts"
+import { settle } from "./settings.ts"
+import { Trace } from "./trace.ts"
+
+/** What a platform puts together for a model. */
+export interface ModelParts {
+  /** Name of the model, for people. */
+  readonly name: string
+  readonly files: ModelFiles
+  readonly device: DeviceName
+  readonly engine: Engine
+  /** The engine is the caller's and is not ended with the model. */
+  readonly shared: boolean
+  readonly networks: Networks
+  readonly tokenizers: readonly ClipTokenizer[]
+  readonly facts: Promise<FileFacts>
+  /** Give each network's memory back as soon as a generation is done with it. */
+  readonly frugal: boolean
+  readonly loadSeconds: number
+  /** How pictures leave this platform. */
+  readonly output: Output
+}
+
+/** A model that draws, the same on every platform; stable-diffusion.ts and stable-diffusion-web.ts load one. */
+export class Model {
+  /** Name of the model, for people: its file's or folder's name. */
+  readonly name: string
+  readonly files: ModelFiles
+  readonly device: DeviceName
+  readonly facts: Promise<FileFacts>
+  private readonly engine: Engine
+  private readonly shared: boolean
+  private readonly networks: Networks
+  private readonly tokenizers: readonly ClipTokenizer[]
+  private readonly frugal: boolean
+  private readonly loadSeconds: number
+  private readonly output: Output
+
+  protected constructor(parts: ModelParts) {
+    this.name = parts.name
+    this.files = parts.files
+    this.device = parts.device
+    this.engine = parts.engine
+    this.shared = parts.shared
+    this.networks = parts.networks
+    this.tokenizers = parts.tokenizers
+    this.facts = parts.facts
+    this.frugal = parts.frugal
+    this.loadSeconds = parts.loadSeconds
+    this.output = parts.output
+  }
+
+  generate(ask: GenerateRequest, options: GenerateOptions = {}): Generation {
+    return new Generation(() => this.steps(ask, options))
+  }
+
+  private async *steps(
+    ask: GenerateRequest,
+    { signal, trace: traced }: GenerateOptions,
+  ): AsyncGenerator<GenerateStep, GenerateResult> {
+    const began = performance.now()
+    const settings = settle(ask, this.files, this.networks)
+    const sampling = samplingFor(ask, settings, this.files.scheduler)
+    const calls = sampling.timesteps.length || settings.steps
+    const plan = planPrompts(
+      settings.prompt,
+      settings.negative,
+      settings.promptSyntax,
+      this.tokenizers,
+      calls,
+      !(settings.cfg > 1) || this.networks.unet.time_cond_proj_dim != null,
+    )
+    const trace = traced ? new Trace() : null
+    const timings: Timings = { load: this.loadSeconds, text: 0, denoise: 0, decode: 0, total: 0 }
+    const timed = (phase: "text" | "denoise" | "decode", seconds: number) => {
+      timings[phase] = seconds
+    }
+    const run = generate({
+      networks: this.networks,
+      settings,
+      sampling,
+      plan,
+      trace,
+      signal,
+      frugal: this.frugal,
+      timed,
+    })
+    // weights with NaN must stop before a step is wasted on them
+    const first = await Promise.all([run.next(), this.facts.then(() => null)]).then(([step]) => step)
+    const pictures = yield* resume(first, run)
+    timings.total = this.loadSeconds + (performance.now() - began) / 1000
+    const facts = await this.facts
+    const images = pictures.map(
+      (picture: Picture, i: number) =>
+        new GeneratedImage(picture, { ask, settings, index: i, model: this.name, facts }, this.output),
+    )
+    return { images, timings, settings, trace }
+  }
+
+  /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */
+  async release(): Promise<void> {
+    if (this.shared) await this.networks.release()
+    else await this.engine.close()
+  }
+}
+
+async function* resume(
+  first: IteratorResult<GenerateStep, Picture[]>,
+  run: AsyncGenerator<GenerateStep, Picture[]>,
+): AsyncGenerator<GenerateStep, Picture[]> {
+  if (first.done) return first.value
+  yield first.value
+  return yield* run
+}
