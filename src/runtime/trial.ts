@@ -92,3 +92,34 @@ async function attempt(engine: Engine, device: DeviceName): Promise<Trial> {
     })
   return { error, attention: apart(got.a, want.a) < tolerance }
 }
+
+const side = 64
+
+/** Two 3x3 convolutions over 64 channels of 64x64, 0.6 GFLOP, and one number out of them. */
+function race(): Graph {
+  const w = input("w", [side, side, 3, 3])
+  let x = input("x", [1, side, side, side])
+  for (let i = 0; i < 2; i++) x = x.conv2d(w, null, { pads: [1, 1, 1, 1] })
+  return { outputs: { y: x.mean([0, 1, 2, 3], false) } }
+}
+
+/** Seconds that a device takes for some convolutions, the start left out. @throws ENGINE_* */
+export async function pace(engine: Engine, device: DeviceName): Promise<number> {
+  const session = await engine.create({ onnx: toOnnx(race()), externals: [], device })
+  const given = {
+    x: f32(wave(side ** 3, 0), [1, side, side, side]),
+    w: f32(wave(side * side * 9, 1), [side, side, 3, 3]),
+  }
+  const once = async () => {
+    const began = performance.now()
+    await engine.run(session, given)
+    return (performance.now() - began) / 1000
+  }
+  try {
+    // the first run compiles shaders; where even that takes seconds, the device is a slow one
+    const first = await once()
+    return first > 1 ? first : Math.min(await once(), await once())
+  } finally {
+    await engine.release(session).catch(() => {})
+  }
+}
