@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from "vitest"
 import { readMetadata, version } from "../src/index.ts"
 
 const root = join(import.meta.dirname, "..")
-const program = join(root, "dist", "cli", "main.js")
+const program = join(root, "dist", "bin", "aquatint.js")
 const model = join(root, "test", "golden", "models", "sd1-odd")
 const scratch = mkdtempSync(join(tmpdir(), "aquatint-cli-"))
 afterAll(() => rmSync(scratch, { recursive: true }))
