@@ -166,10 +166,10 @@ def run_command(command: list[str], words: list[str], work: Path) -> tuple[dict 
 
 
 def growth(folder: Path, case: Case, wanted: dict[str, torch.Tensor]) -> float:
-    """How many times a difference of float32's size in the U-Net's output grows until the last latents."""
+    """How many times differences of float32's size in the first noise and the U-Net's output grow until the last latents."""
     pipe = load(folder, case)
     with shaken_unet(pipe, 1e-6):
-        shaken = run_case(folder, case, pipe)
+        shaken = run_case(folder, case, pipe, shake=2e-7)
     return relative_l2(shaken["latents"], wanted["latents"]) / 1e-6
 
 

@@ -120,7 +120,8 @@ def random_case(rng: Random, scheduler: str | None = None, mode: str | None = No
     scheduler = None if single else scheduler
     return Case(
         model=model,
-        prompt=random_prompt(rng, 110 if syntax == "plain" else 30, syntax == "plain" or rng.random() < 0.3),
+        # A1111's syntax breaks chunks at commas
+        prompt=random_prompt(rng, 110 if syntax == "plain" else 30, syntax == "plain"),
         negative=random_prompt(rng, 90 if syntax == "plain" else 30, False) if rng.random() < 0.7 else "",
         mode=mode,
         steps=rng.choice([1, 2, 3, 5, 8, 10, 20]),

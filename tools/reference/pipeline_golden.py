@@ -115,14 +115,15 @@ def text_tensors(pipe, case: Case) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def recorded_noise(mode: str, log: list[torch.Tensor]):
+def recorded_noise(mode: str, log: list[torch.Tensor], shake: float = 0.0):
     """Keeps what the pipeline itself draws; the VAE's and the scheduler's draws are made in other modules."""
+    generator = torch.Generator().manual_seed(1)
     module = __import__(PIPELINES[mode].__module__, fromlist=["randn_tensor"])
     original = module.randn_tensor
 
     def draw(*args, **kwargs):
         log.append(original(*args, **kwargs))
-        return log[-1]
+        return log[-1] * (1 + shake * torch.randn(log[-1].shape, generator=generator)) if shake else log[-1]
 
     with patch.object(module, "randn_tensor", draw):
         yield
@@ -180,14 +181,15 @@ def shaken_unet(pipe, relative: float):
 
 
 @torch.no_grad()
-def run_case(folder: Path, case: Case, pipe=None) -> dict[str, torch.Tensor]:
+def run_case(folder: Path, case: Case, pipe=None, shake: float = 0.0) -> dict[str, torch.Tensor]:
+    """The trace of a case; `shake` is a relative disturbance of the first noise."""
     pipe = pipe or load(folder, case)
     trace = text_tensors(pipe, case)
     noise, times, latents = [], [], []
     for index in range(case.count):
         times.clear()
         drawn: list[torch.Tensor] = []
-        with recorded_noise(case.mode, drawn), recorded_times(pipe, times):
+        with recorded_noise(case.mode, drawn, shake), recorded_times(pipe, times):
             latents.append(
                 pipe(
                     prompt_embeds=trace["text.cond"],
