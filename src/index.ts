@@ -3,6 +3,13 @@ export { AquatintError, type ErrorFields } from "./errors.ts"
 export { decodeImage, encodeImage } from "./image/codec.ts"
 export { readMetadata } from "./image/metadata.ts"
 export type { Picture } from "./image/pixels.ts"
+export {
+  Conversion,
+  type ConvertOptions,
+  type ConvertResult,
+  type ConvertStep,
+  convert,
+} from "./pipeline/convert.ts"
 export { writeAtomic } from "./pipeline/files.ts"
 export type { GenerateStep } from "./pipeline/generate.ts"
 export { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./pipeline/generation.ts"

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander"
 import { version } from "../index.ts"
+import { addConvert } from "./convert.ts"
 import { addDataset } from "./dataset.ts"
 import { addDoctor } from "./doctor.ts"
 import { report } from "./errors.ts"
@@ -16,6 +17,7 @@ function program(): Command {
     .configureOutput({ writeErr: () => {} })
   addGenerate(top)
   addInspect(top)
+  addConvert(top)
   addDataset(top)
   addDoctor(top)
   return top

@@ -50,16 +50,20 @@ export async function bundledVocabulary(
  * symbol per merge, begin and end. The file holds the left id of every merge and then the right id of every merge, as
  * 16-bit little-endian numbers.
  */
-function readPairs(bytes: Uint8Array): Vocabulary {
+function columnsOf(bytes: Uint8Array): { base: string[]; left: Uint16Array; right: Uint16Array } {
   const printable = byteAlphabet.filter((c) => c.charCodeAt(0) < 256)
   const bytesInOrder = [...printable, ...byteAlphabet.filter((c) => c.charCodeAt(0) >= 256)]
   const base = [...bytesInOrder, ...bytesInOrder.map((c) => c + wordEnd)]
   const n = bytes.length / 4
   const columns = new Uint16Array(bytes.slice().buffer)
-  const [left, right] = [columns.subarray(0, n), columns.subarray(n)]
+  return { base, left: columns.subarray(0, n), right: columns.subarray(n) }
+}
+
+function readPairs(bytes: Uint8Array): Vocabulary {
+  const { base, left, right } = columnsOf(bytes)
   let ids: Map<string, number> | undefined
-  const find = (symbol: string) => (ids ??= symbolIds(base, left, right)).get(symbol)
-  const count = base.length + n + 2
+  const find = (symbol: string) => (ids ??= idsOf(symbolsOf(base, left, right))).get(symbol)
+  const count = base.length + left.length + 2
   const small = new Map(base.map((symbol, id) => [symbol, id]))
   small.set(begin, count - 2).set(end, count - 1)
   return {
@@ -71,10 +75,21 @@ function readPairs(bytes: Uint8Array): Vocabulary {
   }
 }
 
-function symbolIds(base: readonly string[], left: Uint16Array, right: Uint16Array): Map<string, number> {
+function symbolsOf(base: readonly string[], left: Uint16Array, right: Uint16Array): string[] {
   const symbols = [...base]
   for (let i = 0; i < left.length; i++) symbols.push(symbols[left[i]!]! + symbols[right[i]!]!)
-  return new Map(symbols.map((symbol, id) => [symbol, id]))
+  return symbols
+}
+
+const idsOf = (symbols: readonly string[]) => new Map(symbols.map((symbol, id) => [symbol, id]))
+
+/** The same vocabulary as published folders hold it: vocab.json and merges.txt, as text. */
+export async function bundledFiles(): Promise<{ vocab: string; merges: string }> {
+  const { base, left, right } = columnsOf(await unpack())
+  const symbols = symbolsOf(base, left, right)
+  const lines = Array.from(left, (id, i) => `${symbols[id]} ${symbols[right[i]!]}`)
+  const ids = Object.fromEntries(idsOf([...symbols, begin, end]))
+  return { vocab: JSON.stringify(ids), merges: `#version: 0.2\n${lines.join("\n")}\n` }
 }
 
 /** A module of Node's own, out of sight of bundlers for browsers. */
