@@ -1,7 +1,7 @@
 import { apply, input, toOnnx } from "../graph/index.ts"
 import { type Engine, type Feed, f32, isRef, type Ref, type Value, value } from "../runtime/engine.ts"
 import type { Optimizer } from "./optimizer.ts"
-import { knobValues, next, type Slot, type Stage, type StepGraphs } from "./step.ts"
+import { average, knobValues, next, type Slot, type Stage, type StepGraphs } from "./step.ts"
 
 /**
  * Channels per block of onnxruntime's blocked convolutions on this processor, null where it has none: a picture of
@@ -49,7 +49,7 @@ export class Machine {
   private readonly engine: Engine
   private readonly graphs: StepGraphs
   private readonly optimizer: Optimizer
-  private readonly sessions: { batch: number | null; step: number }
+  private readonly sessions: { batch: number | null; step: number; probes: Map<string, number> }
   private state: Record<string, Feed>
   private spare: Record<string, Ref> = {}
 
@@ -57,7 +57,7 @@ export class Machine {
     engine: Engine,
     graphs: StepGraphs,
     optimizer: Optimizer,
-    sessions: { batch: number | null; step: number },
+    sessions: { batch: number | null; step: number; probes: Map<string, number> },
     state: Record<string, Feed>,
   ) {
     this.engine = engine
@@ -86,7 +86,9 @@ export class Machine {
     const sessions = {
       batch: graphs.batch ? await create(graphs.batch) : null,
       step: await create(graphs.step),
+      probes: new Map<string, number>(),
     }
+    for (const [name, stage] of Object.entries(graphs.probes)) sessions.probes.set(name, await create(stage))
     return new Machine(engine, graphs, optimizer, sessions, firstState(graphs.slots, values))
   }
 
@@ -146,9 +148,22 @@ export class Machine {
     )
   }
 
-  /** A slot as it lies in the engine, to feed another network of the same engine; valid until the next step. */
-  feed(key: string): Feed {
-    return this.state[key]!
+  /** Runs a further network on the present weights, or on those of moving average `mean`. */
+  async probe(
+    name: string,
+    inputs: Readonly<Record<string, Value>>,
+    mean: number | null,
+  ): Promise<Record<string, Value>> {
+    const stage = this.graphs.probes[name]!
+    const suffix = mean === null ? "" : `.${average(mean)}`
+    const weights = new Set(this.graphs.weights)
+    const feeds = Object.fromEntries(
+      stage.inputs.map(({ name: key }) => [
+        key,
+        weights.has(key) ? this.state[`${key}${suffix}`]! : inputs[key]!,
+      ]),
+    )
+    return (await this.engine.run(this.sessions.probes.get(name)!, feeds)) as Record<string, Value>
   }
 
   async close(): Promise<void> {
@@ -158,6 +173,7 @@ export class Machine {
     await this.engine.free(refs)
     if (this.sessions.batch !== null) await this.engine.release(this.sessions.batch)
     await this.engine.release(this.sessions.step)
+    for (const session of this.sessions.probes.values()) await this.engine.release(session)
   }
 }
 

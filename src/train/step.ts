@@ -38,6 +38,8 @@ export interface StepOptions {
   readonly scale?: (name: string) => number
   /** Channels per block of the processor, as `blockSize` finds it. */
   readonly block: number | null
+  /** Further networks on the same weights, without gradients: outputs by name. */
+  readonly probes?: Readonly<Record<string, Readonly<Record<string, Tensor>>>>
   /** Values of parameters that are not learned. */
   readonly frozen?: ReadonlyMap<string, StoredTensor>
 }
@@ -75,12 +77,14 @@ export interface StepGraphs {
   readonly slots: readonly Slot[]
   readonly batch: Stage | null
   readonly step: Stage
-  readonly metrics: readonly string[]
+  readonly probes: Readonly<Record<string, Stage>>
+  /** Keys of the weights among the slots, which a probe may read from an average instead. */
+  readonly weights: readonly string[]
 }
 
 export const next = (key: string): string => `next ${key}`
 const knob = (name: string): string => `knob ${name}`
-const average = (i: number): string => `average ${i}`
+export const average = (i: number): string => `average ${i}`
 
 /** Gradients, clipping by their global norm (Pascanu et al. 2013), update and moving averages as one or two graphs. */
 export function stepGraphs(objective: Objective, options: StepOptions): StepGraphs {
@@ -89,10 +93,14 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
   const grads = unitGradients(objective, units)
   const metrics = { loss: objective.loss, ...objective.metrics }
   const slots = slotsOf(units, options)
-  const names = { metrics: [...Object.keys(metrics), "norm"] }
-  const write = (outputs: Record<string, Tensor>) => stage(outputs, units, options)
+  const write = (outputs: Readonly<Record<string, Tensor>>) => stage(outputs, units, options)
+  const probes = Object.entries(options.probes ?? {}).map(([name, outputs]) => [name, write(outputs)])
+  const rest = {
+    weights: units.map((u) => u.key),
+    probes: Object.fromEntries(probes) as Record<string, Stage>,
+  }
   if (accumulate === 1)
-    return { slots, batch: null, step: write({ ...metrics, ...updates(units, grads, options) }), ...names }
+    return { slots, batch: null, step: write({ ...metrics, ...updates(units, grads, options) }), ...rest }
   const sums = units.map(({ key, shape }) => input(`${key}.sum`, shape))
   const each = (of: (sum: Tensor, i: number) => Tensor) =>
     Object.fromEntries(units.map(({ key }, i) => [next(`${key}.sum`), of(sums[i]!, i)]))
@@ -102,7 +110,7 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
     slots: [...slots, ...units.map((u) => slot(u, "sum", u.shape, false))],
     batch: write({ ...metrics, ...batch }),
     step: write(step),
-    ...names,
+    ...rest,
   }
 }
 
@@ -209,7 +217,11 @@ function updates(
 }
 
 /** Parameters become inputs, convolutions take their training forms, and the graph is written. */
-function stage(outputs: Record<string, Tensor>, units: readonly Unit[], options: StepOptions): Stage {
+function stage(
+  outputs: Readonly<Record<string, Tensor>>,
+  units: readonly Unit[],
+  options: StepOptions,
+): Stage {
   const learned = new Map(units.flatMap((u) => u.members.map((m) => [m.name, weightOf(u, m)])))
   const open = rewrite({ outputs }, (node) =>
     node.op === "param" ? (learned.get(nameOf(node)) ?? node) : node,

@@ -1,0 +1,26 @@
+import { nodeEngine } from "../runtime/node.ts"
+import { bundledStage, runStage, stageNames } from "./stages.ts"
+
+/** `node dist/train/main.js FOLDER [STAGE ..]`: trains the embedded model's stages, each to its end, resuming. */
+const [root, ...asked] = process.argv.slice(2)
+if (root === undefined) {
+  process.stderr.write(`usage: node dist/train/main.js FOLDER [${stageNames.join("|")} ..]\n`)
+  process.exit(2)
+}
+const stop = new AbortController()
+process.once("SIGTERM", () => stop.abort())
+process.once("SIGINT", () => stop.abort())
+const engine = nodeEngine()
+for (const name of asked.length > 0 ? asked : stageNames) {
+  let shown = 0
+  for await (const s of runStage(engine, root, name, await bundledStage(name), { signal: stop.signal })) {
+    if (performance.now() - shown < 10_000 && s.step < s.steps) continue
+    shown = performance.now()
+    const left = `${(s.secondsLeft / 60).toFixed(0)} min left`
+    process.stdout.write(
+      `${name} ${s.step}/${s.steps} loss ${s.loss.toFixed(4)} ${s.samplesPerSecond.toFixed(1)}/s ${left}\n`,
+    )
+  }
+  if (stop.signal.aborted) break
+}
+await engine.close()
