@@ -25,8 +25,6 @@ interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
   mask?: string
   device: "auto"
   dtype: string
-  vae?: string
-  lora?: string[]
   out?: string
   json?: boolean
   trace?: string
@@ -35,11 +33,24 @@ interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
 
 /** Adds `generate`: text to image, and with a start picture image to image and inpainting. */
 export function addGenerate(top: Command): void {
-  top
+  const command = top
     .command("generate")
     .description("draw pictures from a prompt")
     .argument("<prompt>", "what to draw")
-    .option("-m, --model <name>", "built-in name, .safetensors file or diffusers folder", "embedded")
+    .option("-m, --model <name>", "built-in name, .safetensors file, diffusers folder or hub id", "embedded")
+  addPictureOptions(command)
+  addInputOptions(command)
+  addOutputOptions(command)
+  command
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .allowExcessArguments(false)
+    .action(run)
+}
+
+/** What the picture shall be. */
+function addPictureOptions(command: Command): void {
+  command
     .option("-n, --negative <text>", "negative prompt (default: empty)")
     .option("--steps <n>", "denoising steps (default: 20)", number)
     .option("--cfg <scale>", "guidance scale, 1 for none (default: 7.5)", number)
@@ -52,33 +63,30 @@ export function addGenerate(top: Command): void {
     .option("-H, --height <pixels>", "multiple of 8 (default: the model's native size)", number)
     .option("--count <n>", "number of pictures; picture i uses seed + i (default: 1)", number)
     .addOption(new Option("--rng <kind>", "noise as torch draws it").choices(["cpu", "cuda"]).default("cpu"))
+    .option("--guidance-rescale <share>", "rescale of guided predictions, 0..1 (default: 0)", number)
+}
+
+/** What goes in beside the prompt, and how it is read. */
+function addInputOptions(command: Command): void {
+  const syntax = new Option("--prompt-syntax <name>", "how weights in the prompt are written")
+  command
     .option("--init <picture>", "start picture (default: none)")
     .option("--strength <share>", "how much of the start picture is redrawn, 0..1 (default: 0.75)", number)
     .option("--mask <picture>", "white is repainted (default: none)")
     .option("--image-cfg <scale>", "second guidance of instruct models (default: 1.5)", number)
-    .option("--guidance-rescale <share>", "rescale of guided predictions, 0..1 (default: 0)", number)
-    .addOption(
-      new Option("--prompt-syntax <name>", "how weights in the prompt are written")
-        .choices(["a1111", "comfy", "plain"])
-        .default("a1111"),
-    )
-    .addOption(
-      new Option("--device <name>", "where to run")
-        .choices(["auto", "cpu", "webgpu", "cuda", "dml", "coreml"])
-        .default("auto"),
-    )
+    .addOption(syntax.choices(["a1111", "comfy", "plain"]).default("a1111"))
+}
+
+/** Where it runs and where the result goes. */
+function addOutputOptions(command: Command): void {
+  const devices = ["auto", "cpu", "webgpu", "cuda", "dml", "coreml"]
+  command
+    .addOption(new Option("--device <name>", "where to run").choices(devices).default("auto"))
     .addOption(new Option("--dtype <type>", "how to compute").choices(["auto", "fp32"]).default("auto"))
-    .option(
-      "-o, --out <path>",
-      "file, folder or - for stdout; .png, .jpg or .webp (default: a new file here)",
-    )
+    .option("-o, --out <path>", "file, folder or -; .png, .jpg or .webp (default: a new file here)")
     .option("--quality <n>", "of JPEG and WebP, 1..100 (default: 90)", number)
     .option("--json", "print one JSON object and nothing else (default: off)")
     .option("--trace <file>", "write the tensors of the run as .safetensors (default: none)")
-    .exitOverride()
-    .configureOutput({ writeErr: () => {} })
-    .allowExcessArguments(false)
-    .action(run)
 }
 
 async function run(prompt: string, options: Options): Promise<void> {
@@ -169,8 +177,6 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
     model: _m,
     device: _d,
     dtype: _t,
-    vae: _v,
-    lora: _l,
     out: _o,
     json: _j,
     trace: _tr,

@@ -117,25 +117,26 @@ export function unetConfig(json: unknown): UNetConfig {
     context: context[i]!,
     depth: spread(d, n),
   })
-  const lastDepth = depth.at(-1)!
   return {
     ...c,
     down: c.down_block_types.map((type, i) => level(i, type.startsWith("CrossAttn"), layers[i]!, depth[i]!)),
     up: c.up_block_types.map((type, i) =>
       level(count - 1 - i, type.startsWith("CrossAttn"), layers[count - 1 - i]! + 1, upDepth[i]!),
     ),
-    mid:
-      c.mid_block_type === null
-        ? null
-        : {
-            attention: c.mid_block_type === "UNetMidBlock2DCrossAttn",
-            heads: heads.at(-1)!,
-            context: context.at(-1)!,
-            depth: typeof lastDepth === "number" ? lastDepth : lastDepth[0]!,
-            onlyCross: false,
-          },
+    mid: middle(c, heads.at(-1)!, context.at(-1)!, depth.at(-1)!),
     timeSize: c.time_embedding_dim ?? 4 * c.block_out_channels[0]!,
   }
+}
+
+function middle(
+  c: Raw,
+  heads: number,
+  context: number,
+  depth: number | readonly number[],
+): UNetConfig["mid"] {
+  if (c.mid_block_type === null) return null
+  const attention = c.mid_block_type === "UNetMidBlock2DCrossAttn"
+  return { attention, heads, context, depth: typeof depth === "number" ? depth : depth[0]!, onlyCross: false }
 }
 
 function check(what: string, c: Raw): void {
