@@ -1,7 +1,18 @@
 import { spawn } from "node:child_process"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { createHash } from "node:crypto"
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join, relative } from "node:path"
 import { afterAll, describe, expect, test } from "vitest"
 import { readMetadata, version } from "../src/index.ts"
 
@@ -18,11 +29,15 @@ interface Ran {
   seconds: number
 }
 
-function aquatint(args: readonly string[], signalAfter?: number): Promise<Ran> {
+function aquatint(
+  args: readonly string[],
+  signalAfter?: number,
+  env: Record<string, string> = {},
+): Promise<Ran> {
   const began = performance.now()
   const child = spawn(process.execPath, [program, ...args], {
     cwd: scratch,
-    env: { ...process.env, XDG_CACHE_HOME: join(scratch, "cache") },
+    env: { ...process.env, XDG_CACHE_HOME: join(scratch, "cache"), ...env },
   })
   const out: Buffer[] = []
   let err = ""
@@ -207,4 +222,26 @@ describe("wrong command lines: exit 2, a code, a hint, and nothing left behind",
 test("a program of this version was built", () => {
   expect(existsSync(program)).toBe(true)
   expect(JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version).toBe(version)
+})
+
+test("a model of Hugging Face's cache is found by its id, through the cache's symbolic links", async () => {
+  const hub = join(scratch, "hub")
+  const snapshot = join(hub, "models--someone--tiny", "snapshots", "0123abc")
+  const blobs = join(hub, "models--someone--tiny", "blobs")
+  mkdirSync(blobs, { recursive: true })
+  mkdirSync(join(hub, "models--someone--tiny", "refs"))
+  writeFileSync(join(hub, "models--someone--tiny", "refs", "main"), "0123abc\n")
+  for (const file of readdirSync(model, { recursive: true, encoding: "utf8", withFileTypes: true })) {
+    if (!file.isFile()) continue
+    const from = join(file.parentPath, file.name)
+    const name = relative(model, from)
+    const blob = join(blobs, createHash("sha1").update(name).digest("hex"))
+    copyFileSync(from, blob)
+    mkdirSync(dirname(join(snapshot, name)), { recursive: true })
+    symlinkSync(relative(dirname(join(snapshot, name)), blob), join(snapshot, name))
+  }
+  const args = ["fox", "--model", "someone/tiny", ...draw.slice(2), "--json", "-o", "hub.png"]
+  const { code, out } = await aquatint(args, undefined, { HF_HUB_CACHE: hub })
+  expect(code).toBe(0)
+  expect(JSON.parse(out.toString()).images[0].width).toBe(64)
 })

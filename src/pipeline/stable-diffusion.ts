@@ -11,6 +11,7 @@ import type { ModelFiles } from "../weights/model-files.ts"
 import { openSingleFile } from "../weights/single-file.ts"
 import { vouch } from "./facts.ts"
 import { readIfThere, writeAtomic } from "./files.ts"
+import { cachedHubModel } from "./hub-cache.ts"
 import { Model } from "./model.ts"
 import { Networks } from "./networks.ts"
 import { openTokenizers } from "./tokenizers.ts"
@@ -37,10 +38,11 @@ export class StableDiffusion extends Model {
    */
   static async load(name: string, options: LoadOptions = {}): Promise<StableDiffusion> {
     const began = performance.now()
-    const files = await openModel(name)
-    const { device } = await chooseDevice(options.device ?? "auto")
+    // the engine's process starts while headers are read
     const engine = options.engine ?? spawnEngine()
     try {
+      const files = await openModel(name)
+      const { device } = await chooseDevice(options.device ?? "auto")
       const networks = new Networks(files, engine, device)
       await tryDevice(engine, device)
       const facts = vouch(files, options.cache)
@@ -68,11 +70,14 @@ export class StableDiffusion extends Model {
 
 /** Opens a model's headers and configs by path. */
 export async function openModel(name: string): Promise<ModelFiles> {
-  const path = resolve(name)
+  const here = resolve(name)
+  const path = (await stat(here).catch(() => null)) ? here : ((await cachedHubModel(name)) ?? here)
   const found = await stat(path).catch(() => null)
   if (!found) {
     const what =
-      name === "embedded" ? "this build carries no model of its own" : `${name} is not a file or folder`
+      name === "embedded"
+        ? "this build carries no model of its own"
+        : `${name} is no file or folder, and no model in Hugging Face's cache`
     return fail("MODEL_NOT_FOUND", what, {
       hint: "name a checkpoint: --model path/to/model.safetensors, or a diffusers folder",
       file: name,
