@@ -16,10 +16,10 @@ for (const name of asked.length > 0 ? asked : stageNames) {
   for await (const s of runStage(engine, root, name, await bundledStage(name), { signal: stop.signal })) {
     if (performance.now() - shown < 10_000 && s.step < s.steps) continue
     shown = performance.now()
-    const left = `${(s.secondsLeft / 60).toFixed(0)} min left`
-    process.stdout.write(
-      `${name} ${s.step}/${s.steps} loss ${s.loss.toFixed(4)} ${s.samplesPerSecond.toFixed(1)}/s ${left}\n`,
-    )
+    const speed = s.samplesPerSecond === undefined ? "" : ` ${s.samplesPerSecond.toFixed(1)}/s`
+    const left = s.secondsLeft === undefined ? "" : ` ${(s.secondsLeft / 60).toFixed(0)} min left`
+    const loss = s.loss === undefined ? "" : ` loss ${s.loss.toFixed(4)}`
+    process.stdout.write(`${name} ${s.step}/${s.steps}${loss}${speed}${left}\n`)
   }
   if (stop.signal.aborted) break
 }

@@ -2,10 +2,14 @@ import { mkdir, readFile, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
 import { fail } from "../errors.ts"
+import { AutoencoderKL, vaeConfig } from "../models/index.ts"
+import { expected } from "../nn/index.ts"
 import type { Engine } from "../runtime/engine.ts"
 import { writeSafetensors } from "../weights/write.ts"
 import { readState } from "./checkpoint.ts"
-import { textTask } from "./stages/text.ts"
+import { encodeLatents, openLatents, whitened } from "./stages/latents.ts"
+import { textModel, textTask } from "./stages/text.ts"
+import { unetTask } from "./stages/unet.ts"
 import { vaeTask } from "./stages/vae.ts"
 import { readWords, writeWords } from "./stages/words.ts"
 import type { RunOptions, Task, TrainStep } from "./task.ts"
@@ -55,10 +59,35 @@ const schema = z.discriminatedUnion("kind", [
     loss: lossWeights,
     ...training,
   }),
+  z.object({ kind: z.literal("whiten"), from: z.string(), model, seed: z.number().int() }),
+  z.object({
+    kind: z.literal("latents"),
+    vae: z.string(),
+    model,
+    seed: z.number().int(),
+    size: count,
+    count,
+    validation: count,
+  }),
+  z.object({
+    kind: z.literal("unet"),
+    words: z.string(),
+    latents: z.string(),
+    /** The text stage, for a fresh U-Net; or the U-Net stage it goes on from. */
+    text: z.string().optional(),
+    from: z.string().optional(),
+    model,
+    textRate: z.number().nonnegative(),
+    dropout: z.number().min(0).max(1),
+    region: z.number().positive(),
+    gamma: z.number().positive(),
+    ...training,
+  }),
 ])
 
 export type StageConfig = z.infer<typeof schema>
-type Training = Exclude<StageConfig, { kind: "words" }>
+type Training = Extract<StageConfig, { every: unknown }>
+type Of<K extends StageConfig["kind"]> = Extract<StageConfig, { kind: K }>
 
 /** Reads a stage's settings. @throws TRAIN_CONFIG naming the field. */
 export function stageConfig(json: unknown, name: string): StageConfig {
@@ -80,7 +109,19 @@ export async function bundledStage(name: string): Promise<StageConfig> {
 }
 
 /** The embedded model's stages in their order; each needs what comes before it. */
-export const stageNames = ["words", "text", "vae", "vae-settle"] as const
+export const stageNames = [
+  "words",
+  "text",
+  "vae",
+  "vae-settle",
+  "vae-white",
+  "latents-128",
+  "unet-128",
+  "unet-128-settle",
+  "latents-256",
+  "unet-256",
+  "unet-256-settle",
+] as const
 
 /**
  * Runs one stage of the embedded model in `root/NAME`, going on where it stopped, and leaves its weights there as
@@ -93,19 +134,77 @@ export async function* runStage(
   name: string,
   config: StageConfig,
   options: Pick<RunOptions, "signal" | "threads"> = {},
-): AsyncGenerator<TrainStep> {
+): AsyncGenerator<StageStep> {
   const folder = join(root, name)
   await mkdir(folder, { recursive: true })
   if (config.kind === "words") return writeWords(folder, config)
   if (await exists(join(folder, "model.safetensors"))) return
+  if (config.kind === "latents") return yield* latentStage(engine, root, folder, config, options.signal)
+  if (config.kind === "whiten") {
+    const weights = await whitened(engine, config.model, await result(root, config.from), config.seed)
+    return writeWeights(folder, weights, expected(new AutoencoderKL(vaeConfig(config.model))))
+  }
   const task = await taskOf(root, name, config)
   yield* train(engine, task, { folder, every: config.every, ...options })
-  if (!options.signal?.aborted) await writeResult(folder, task)
+  if (options.signal?.aborted) return
+  const shapes = new Map([...task.objective.parameters].map(([key, p]) => [key, p.shape as number[]]))
+  await writeWeights(folder, await trainedWeights(folder, task, 0), shapes)
+}
+
+/** Progress of any stage; what only training has is absent elsewhere. */
+export type StageStep = Pick<TrainStep, "step" | "steps"> & Partial<TrainStep>
+
+async function* latentStage(
+  engine: Engine,
+  root: string,
+  folder: string,
+  config: Of<"latents">,
+  signal?: AbortSignal,
+): AsyncGenerator<StageStep> {
+  for await (const { done, count: all } of encodeLatents(
+    engine,
+    config.model,
+    await result(root, config.vae),
+    folder,
+    config,
+  )) {
+    yield { step: done, steps: all }
+    if (signal?.aborted) return
+  }
 }
 
 async function taskOf(root: string, name: string, config: Training): Promise<Task> {
   if (config.kind === "text") return textTask(config, await readWords(join(root, config.words)))
-  return vaeTask(config, name, config.from ? await result(root, config.from) : undefined)
+  if (config.kind === "vae")
+    return vaeTask(config, name, config.from ? await result(root, config.from) : undefined)
+  const words = await readWords(join(root, config.words))
+  const stored = await stageOf(config.latents, "latents")
+  const textStage = await stageOf("text", "text")
+  const folder = join(root, config.latents)
+  return unetTask({ ...config, textModel: textModel(textStage, words) }, name, {
+    words,
+    latents: stored,
+    train: await openLatents(folder, "train"),
+    validation: await openLatents(folder, "validation"),
+    vae: { model: stored.model, weights: await result(root, stored.vae) },
+    from: await startOf(root, config),
+  })
+}
+
+/** Weights of the U-Net stage before, or of the text encoder alone. */
+async function startOf(root: string, { from, text }: Of<"unet">): Promise<Map<string, Float32Array>> {
+  if (from !== undefined) return result(root, from)
+  const weights = text === undefined ? new Map<string, Float32Array>() : await result(root, text)
+  return new Map(
+    [...weights].filter(([key]) => !key.startsWith("heads.")).map(([key, d]) => [`text.${key}`, d]),
+  )
+}
+
+async function stageOf<K extends StageConfig["kind"]>(name: string, kind: K): Promise<Of<K>> {
+  const config = await bundledStage(name)
+  return config.kind === kind
+    ? (config as Of<K>)
+    : fail("TRAIN_STAGE", `stage ${name} is not of the kind ${kind}`, { blame: "here" })
 }
 
 /** Weights that a finished stage left behind. */
@@ -116,12 +215,15 @@ export async function result(root: string, name: string): Promise<Map<string, Fl
   return readState(path)
 }
 
-async function writeResult(folder: string, task: Task): Promise<void> {
-  const weights = await trainedWeights(folder, task, 0)
+async function writeWeights(
+  folder: string,
+  weights: ReadonlyMap<string, Float32Array>,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): Promise<void> {
   const tensors = [...weights].map(([name, data]) => ({
     name,
     dtype: "F32" as const,
-    shape: task.objective.parameters.get(name)!.shape as number[],
+    shape: shapes.get(name)!,
     bytes: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
   }))
   await writeSafetensors(join(folder, "model.safetensors"), tensors)

@@ -1,0 +1,285 @@
+import { trainingSchedule } from "../../diffusion/betas.ts"
+import { input, type StoredTensor, type Tensor } from "../../graph/index.ts"
+import { AutoencoderKL, ClipText, clipConfig, UNet, unetConfig, vaeConfig } from "../../models/index.ts"
+import { bind, expected, parameters } from "../../nn/index.ts"
+import { f32, type Value } from "../../runtime/engine.ts"
+import type { ClipTokenizer } from "../../text/bpe.ts"
+import { type Corpus, caption, corpus, evaluationPrompts, fullCaption, Random } from "../corpus/index.ts"
+import { mixBits } from "../corpus/random.ts"
+import { freshWeights, streamOf, zeroBranches } from "../init.ts"
+import { diffusionLoss, levelWeight, noised } from "../losses.ts"
+import { adamw } from "../optimizer.ts"
+import { contactSheet } from "../pictures.ts"
+import { learningRate, type RateConfig } from "../schedule.ts"
+import { itemOfDraw } from "../shuffle.ts"
+import type { Inputs, Probe, Task } from "../task.ts"
+import type { LatentStore, LatentsConfig } from "./latents.ts"
+import { hiddenStates, textInputs } from "./text.ts"
+
+export interface UNetStage {
+  /** UNet2DConditionModel's config.json. */
+  readonly model: Readonly<Record<string, unknown>>
+  /** The text encoder's config.json, as its own stage has it. */
+  readonly textModel: Readonly<Record<string, unknown>>
+  readonly seed: number
+  readonly steps: number
+  readonly batch: number
+  readonly rate: RateConfig
+  /** Learning rate of the text encoder relative to the U-Net's. */
+  readonly textRate: number
+  /** Share of captions replaced by the empty one, for classifier-free guidance (Ho & Salimans 2022). */
+  readonly dropout: number
+  /** How much more the places of named things count. */
+  readonly region: number
+  readonly gamma: number
+  readonly beta2: number
+  readonly decay: number
+  readonly clip: number
+  readonly average: number
+}
+
+/** The noise levels of the embedded model: Stable Diffusion's betas, stretched to end in pure noise. */
+export const noiseSchedule = {
+  beta_start: 0.00085,
+  beta_end: 0.012,
+  beta_schedule: "scaled_linear",
+  num_train_timesteps: 1000,
+  rescale_betas_zero_snr: true,
+  prediction_type: "v_prediction",
+} as const
+
+export interface UNetData {
+  readonly words: ClipTokenizer
+  readonly latents: LatentsConfig
+  readonly train: LatentStore
+  readonly validation: LatentStore
+  /** Autoencoder of the latents, for sample pictures. */
+  readonly vae: { model: unknown; weights: ReadonlyMap<string, Float32Array> }
+  /** Weights to begin with: `text.*` of the pretrained encoder, and `unet.*` where a stage goes on from another. */
+  readonly from: ReadonlyMap<string, Float32Array>
+}
+
+const validationBatch = 32
+const validationRows = 192
+const sampleRows = 16
+
+/** Trains U-Net and text encoder together on stored latents: v-prediction, min-SNR weights, stratified times. */
+export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
+  const unet = bind(new UNet(unetConfig(c.model)), "unet")
+  const text = bind(new ClipText(clipConfig(c.textModel)), "text")
+  const vae = bind(new AutoencoderKL(vaeConfig(data.vae.model)), "vae")
+  const context = clipConfig(c.textModel).max_position_embeddings
+  const [channels, h, w] = data.train.shape
+  const loss = (b: number): Tensor => {
+    const vector = (key: string) => input(key, [b])
+    const { x, target } = noised(
+      input("latents", [b, channels, h, w]),
+      input("noise", [b, channels, h, w]),
+      { signal: vector("signal"), noise: vector("sigma") },
+      "v_prediction",
+    )
+    const states = hiddenStates(text, input("ids", [b, context], "i64"))
+    const predicted = unet.forward(x, vector("timestep"), states)
+    return diffusionLoss(predicted, target, {
+      weight: vector("weight"),
+      region: input("region", [b, 1, h, w]),
+    })
+  }
+  const all = new Map([...parameters(unet, "unet"), ...parameters(text, "text")])
+  const pair = 2 * sampleRows
+  return {
+    name,
+    settings: c,
+    objective: { parameters: new Map([...all].map(([key, p]) => [key, p.tensor])), loss: loss(c.batch) },
+    optimizer: adamw({ beta2: c.beta2, decay: c.decay }),
+    steps: c.steps,
+    samplesPerStep: c.batch,
+    clip: c.clip,
+    rate: (step) => learningRate(c.rate, step, c.steps),
+    scale: (key) => (key.startsWith("text.") ? c.textRate : 1),
+    averages: [c.average],
+    frozen: stored(data.vae.weights, vae),
+    first: () => {
+      const shapes = new Map([...all].map(([key, p]) => [key, p.shape]))
+      return new Map([...zeroBranches(freshWeights(shapes, c.seed)), ...data.from])
+    },
+    batch: batches(c, data, context),
+    probes: {
+      loss: { loss: loss(validationBatch) },
+      text: { context: hiddenStates(text, input("ids", [pair, context], "i64")) },
+      denoise: {
+        v: unet.forward(
+          input("x", [pair, channels, h, w]),
+          input("timestep", [pair]),
+          input("context", [pair, context, clipConfig(c.textModel).hidden_size]),
+        ),
+      },
+      decode: { picture: vae.decode(input("latents", [sampleRows, channels, h, w])) },
+    },
+    validate: async (probe) => ({ loss: await validationLoss(probe, c, data, context) }),
+    sample: (probe) => samples(probe, data, context),
+  }
+}
+
+const stored = (
+  weights: ReadonlyMap<string, Float32Array>,
+  vae: AutoencoderKL,
+): Map<string, StoredTensor> => {
+  const shapes = expected(vae)
+  return new Map(
+    [...weights].map(([name, d]) => [
+      `vae.${name}`,
+      {
+        dtype: "f32" as const,
+        shape: shapes.get(name)!,
+        bytes: new Uint8Array(d.buffer, d.byteOffset, d.byteLength),
+      },
+    ]),
+  )
+}
+
+const alphas = trainingSchedule(noiseSchedule).alphasCumprod
+
+/** Signal, noise, weight and time of rows at given levels. */
+function levels(times: readonly number[], gamma: number): Record<string, Value> {
+  const column = (f: (alpha: number, t: number) => number) =>
+    f32(
+      Float32Array.from(times, (t) => f(alphas[t]!, t)),
+      [times.length],
+    )
+  return {
+    timestep: column((_, t) => t),
+    signal: column((a) => Math.sqrt(a)),
+    sigma: column((a) => Math.sqrt(1 - a)),
+    weight: column((a) => levelWeight(a, "v_prediction", { kind: "min-snr", gamma })),
+  }
+}
+
+function batches(
+  c: UNetStage,
+  { words, latents, train }: UNetData,
+  context: number,
+): (index: number) => Inputs {
+  const scenes = corpus({ seed: latents.seed, size: latents.size, split: "train" })
+  const [channels, h, w] = train.shape
+  const size = channels * h * w
+  return (index) => {
+    const random = new Random(mixBits(mixBits(c.seed) + index))
+    const items = Array.from({ length: c.batch }, (_, row) =>
+      itemOfDraw(index * c.batch + row, train.count, c.seed),
+    )
+    const z = new Float32Array(c.batch * size)
+    items.forEach((i, row) => {
+      train.latents(i, z, row * size)
+    })
+    const texts = items.map((i) => (random.chance(c.dropout) ? "" : caption(scenes.entry(i).spec, random)))
+    // one random offset spreads the times evenly over the batch (Kingma et al. 2021, I.1)
+    const offset = random.unit()
+    const times = items.map((_, row) => Math.floor((((row + offset) / c.batch) % 1) * 1000))
+    return {
+      ...levels(times, c.gamma),
+      ids: textInputs(words, texts, context).ids!,
+      latents: f32(z, [c.batch, channels, h, w]),
+      noise: f32(streamOf(c.seed, `noise ${index}`).normal(z.length), [c.batch, channels, h, w]),
+      region: regions(
+        items.map((i) => train.boxes(i)),
+        c.region,
+        h,
+        w,
+      ),
+    }
+  }
+}
+
+/** Weight `k` at the places of boxes, 1 elsewhere, divided by the batch's mean: b 1 h w. */
+function regions(boxes: readonly (readonly number[])[][], k: number, h: number, w: number): Value {
+  const data = new Float32Array(boxes.length * h * w).fill(1)
+  boxes.forEach((list, row) => {
+    for (const [left, top, right, bottom] of list)
+      for (let y = Math.floor(top! * h); y < Math.min(h, Math.ceil(bottom! * h)); y++)
+        for (let x = Math.floor(left! * w); x < Math.min(w, Math.ceil(right! * w)); x++)
+          data[(row * h + y) * w + x] = k
+  })
+  const mean = data.reduce((s, v) => s + v, 0) / data.length
+  return f32(
+    data.map((v) => v / mean),
+    [boxes.length, 1, h, w],
+  )
+}
+
+/** Weighted loss of the average on held-out combinations at fixed times, with fixed noise and full captions. */
+async function validationLoss(
+  probe: Probe,
+  c: UNetStage,
+  { words, latents, validation }: UNetData,
+  context: number,
+): Promise<number> {
+  const scenes: Corpus = corpus({ seed: latents.seed, size: latents.size, split: "evaluation" })
+  const [channels, h, w] = validation.shape
+  const size = channels * h * w
+  const total = Math.min(validationRows, validation.count - (validation.count % validationBatch))
+  let sum = 0
+  for (let from = 0; from < total; from += validationBatch) {
+    const items = Array.from({ length: validationBatch }, (_, i) => from + i)
+    const z = new Float32Array(validationBatch * size)
+    items.forEach((i, row) => {
+      validation.latents(i, z, row * size)
+    })
+    const texts = items.map((i) => fullCaption(scenes.entry(i).spec, new Random(i), scenes.entry(i).language))
+    const { loss } = await probe(
+      "loss",
+      {
+        ...levels(
+          items.map((i) => Math.min(997, Math.floor((i * 997) / total) + 1)),
+          c.gamma,
+        ),
+        ids: textInputs(words, texts, context).ids!,
+        latents: f32(z, [validationBatch, channels, h, w]),
+        noise: f32(streamOf(1, `validation ${from}`).normal(z.length), [validationBatch, channels, h, w]),
+        region: f32(new Float32Array(validationBatch * h * w).fill(1), [validationBatch, 1, h, w]),
+      },
+      0,
+    )
+    sum += Number(loss!.data[0])
+  }
+  return Number(((sum * validationBatch) / total).toPrecision(6))
+}
+
+/** Pictures of fixed prompts from fixed noise: DDIM (Song et al. 2021) of 16 steps, guidance 4, trailing times. */
+async function samples(probe: Probe, { words, train }: UNetData, context: number) {
+  const steps = 16
+  const guidance = 4
+  const [channels, h, w] = train.shape
+  const size = sampleRows * channels * h * w
+  const prompts = [...evaluationPrompts(sampleRows - 4, 11, "en"), ...evaluationPrompts(4, 12, "de")].map(
+    (p) => p.prompt,
+  )
+  const empty = prompts.map(() => "")
+  const { context: states } = await probe(
+    "text",
+    { ids: textInputs(words, [...empty, ...prompts], context).ids! },
+    0,
+  )
+  let x = streamOf(5, "samples").normal(size)
+  const times = Array.from({ length: steps }, (_, i) => Math.round(1000 - (i * 1000) / steps) - 1)
+  for (const [i, t] of times.entries()) {
+    const both = new Float32Array(2 * size)
+    both.set(x)
+    both.set(x, size)
+    const inputs = {
+      x: f32(both, [2 * sampleRows, channels, h, w]),
+      timestep: f32(new Float32Array(2 * sampleRows).fill(t), [2 * sampleRows]),
+      context: states!,
+    }
+    const v = (await probe("denoise", inputs, 0)).v!.data as Float32Array
+    const [a, next] = [alphas[t]!, i + 1 < steps ? alphas[times[i + 1]!]! : 1]
+    x = x.map((value, k) => {
+      const guided = v[k]! + guidance * (v[size + k]! - v[k]!)
+      const clean = Math.sqrt(a) * value - Math.sqrt(1 - a) * guided
+      const noise = Math.sqrt(1 - a) * value + Math.sqrt(a) * guided
+      return Math.sqrt(next) * clean + Math.sqrt(1 - next) * noise
+    })
+  }
+  const { picture } = await probe("decode", { latents: f32(x, [sampleRows, channels, h, w]) }, null)
+  return contactSheet([picture!], 4)
+}
