@@ -2,14 +2,14 @@ import { z } from "zod"
 import { fail } from "../errors.ts"
 import { constant, type Graph, input, symbol, type Tensor } from "../graph/index.ts"
 import { activation, bind, Embedding, LayerNorm, Linear, Module } from "../nn/index.ts"
-import { refuse, size } from "./config.ts"
+import { amount, refuse, size } from "./config.ts"
 
 const schema = z.object({
   hidden_size: size.default(512),
   intermediate_size: size.default(2048),
-  num_hidden_layers: size.default(12),
+  num_hidden_layers: amount.default(12),
   num_attention_heads: size.default(8),
-  max_position_embeddings: size.default(77),
+  max_position_embeddings: size.max(1024).default(77),
   vocab_size: size.default(49408),
   projection_dim: z.number().int().nullable().default(512),
   hidden_act: z.enum(["quick_gelu", "gelu"]).default("quick_gelu"),

@@ -4,6 +4,8 @@ import { fail } from "../errors.ts"
 /** A number for all levels, or one per level. */
 export const perLevel = <T extends z.ZodType>(of: T) => z.union([of, z.array(of)])
 export const size = z.number().int().positive()
+/** A number of layers or levels: far above any network's, and far below what fills a memory. */
+export const amount = size.max(64)
 
 /** Keys that savers leave behind and that describe no network. */
 const leftovers = new Set([
@@ -30,7 +32,7 @@ export function readConfig<T extends z.ZodObject>(schema: T, json: unknown, what
   const done = schema.safeParse(json)
   if (!done.success) {
     const issues = done.error.issues.map((i) => `${i.path.join(".") || "config"}: ${i.message}`)
-    return fail("MODEL_CONFIG", `${what}: ${issues.join("; ")}`, {
+    return fail("MODEL_CONFIG", `${what}: ${few(issues, "; ")}`, {
       hint: "compare the config.json with the model's origin",
     })
   }
@@ -42,10 +44,16 @@ export function readConfig<T extends z.ZodObject>(schema: T, json: unknown, what
       value !== null &&
       value !== false,
   )
-  if (unknown.length > 0)
-    refuse(what, unknown[0]![0], `is not a field this version knows (${unknown.map(([k]) => k).join(", ")})`)
+  if (unknown.length > 0) {
+    const names = unknown.map(([key]) => key)
+    refuse(what, names[0]!, `is not a field this version knows (${few(names, ", ")})`)
+  }
   return done.data
 }
+
+const shown = 8
+const few = (items: readonly string[], between: string) =>
+  items.slice(0, shown).join(between) + (items.length > shown ? ` and ${items.length - shown} more` : "")
 
 export function refuse(what: string, field: string, why: string): never {
   return fail("MODEL_CONFIG", `${what}: ${field} ${why}`, {

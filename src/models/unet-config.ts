@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { levels, perLevel, readConfig, refuse, size } from "./config.ts"
+import { amount, levels, perLevel, readConfig, refuse, size } from "./config.ts"
 
 const downTypes = ["DownBlock2D", "CrossAttnDownBlock2D"] as const
 const upTypes = ["UpBlock2D", "CrossAttnUpBlock2D"] as const
@@ -24,8 +24,8 @@ const schema = z.object({
     .default(["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]),
   only_cross_attention: perLevel(z.boolean()).default(false),
   mid_block_only_cross_attention: z.boolean().nullish(),
-  block_out_channels: z.array(size).min(1).default([320, 640, 1280, 1280]),
-  layers_per_block: perLevel(size).default(2),
+  block_out_channels: z.array(size).min(1).max(16).default([320, 640, 1280, 1280]),
+  layers_per_block: perLevel(amount).default(2),
   downsample_padding: z.union([z.literal(0), z.literal(1)]).default(1),
   mid_block_scale_factor: z.number().default(1),
   dropout: z.number().default(0),
@@ -33,8 +33,8 @@ const schema = z.object({
   norm_num_groups: size.default(32),
   norm_eps: z.number().positive().default(1e-5),
   cross_attention_dim: perLevel(size).default(1280),
-  transformer_layers_per_block: z.union([size, z.array(z.union([size, z.array(size)]))]).default(1),
-  reverse_transformer_layers_per_block: z.array(z.union([size, z.array(size)])).nullish(),
+  transformer_layers_per_block: z.union([amount, z.array(z.union([amount, z.array(amount)]))]).default(1),
+  reverse_transformer_layers_per_block: z.array(z.union([amount, z.array(amount)])).nullish(),
   attention_head_dim: perLevel(size).default(8),
   use_linear_projection: z.boolean().default(false),
   upcast_attention: z.boolean().nullish(),
@@ -66,6 +66,8 @@ const schema = z.object({
 })
 
 type Raw = z.infer<typeof schema>
+/** Transformer blocks per attention of a level: one number, or one per layer. */
+type Depth = number | readonly number[]
 
 /** One level of the U-Net, on the way down or up. */
 export interface Level {
@@ -99,16 +101,11 @@ export function unetConfig(json: unknown): UNetConfig {
   const context = levels(what, "cross_attention_dim", c.cross_attention_dim, count)
   const layers = levels(what, "layers_per_block", c.layers_per_block, count)
   const onlyCross = levels(what, "only_cross_attention", c.only_cross_attention, count)
-  const depth = levels<number | readonly number[]>(
-    what,
-    "transformer_layers_per_block",
-    c.transformer_layers_per_block,
-    count,
-  )
-  const upDepth = c.reverse_transformer_layers_per_block ?? [...depth].reverse()
-  const spread = (d: number | readonly number[], n: number) =>
-    levels(what, "transformer_layers_per_block", d as number, n)
-  const level = (i: number, attention: boolean, n: number, d: number | readonly number[]): Level => ({
+  const depth = levels<Depth>(what, "transformer_layers_per_block", c.transformer_layers_per_block, count)
+  const reversed = c.reverse_transformer_layers_per_block ?? [...depth].reverse()
+  const upDepth = levels<Depth>(what, "reverse_transformer_layers_per_block", reversed, count)
+  const spread = (d: Depth, n: number) => levels(what, "transformer_layers_per_block", d as number, n)
+  const level = (i: number, attention: boolean, n: number, d: Depth): Level => ({
     channels: c.block_out_channels[i]!,
     layers: n,
     attention,
@@ -128,12 +125,7 @@ export function unetConfig(json: unknown): UNetConfig {
   }
 }
 
-function middle(
-  c: Raw,
-  heads: number,
-  context: number,
-  depth: number | readonly number[],
-): UNetConfig["mid"] {
+function middle(c: Raw, heads: number, context: number, depth: Depth): UNetConfig["mid"] {
   if (c.mid_block_type === null) return null
   const attention = c.mid_block_type === "UNetMidBlock2DCrossAttn"
   return { attention, heads, context, depth: typeof depth === "number" ? depth : depth[0]!, onlyCross: false }

@@ -10,15 +10,15 @@ import {
   Module,
   Upsample,
 } from "../nn/index.ts"
-import { levels, readConfig, refuse, size } from "./config.ts"
+import { amount, levels, readConfig, refuse, size } from "./config.ts"
 
 const schema = z.object({
   in_channels: size.default(3),
   out_channels: size.default(3),
   down_block_types: z.array(z.literal("DownEncoderBlock2D")).default(["DownEncoderBlock2D"]),
   up_block_types: z.array(z.literal("UpDecoderBlock2D")).default(["UpDecoderBlock2D"]),
-  block_out_channels: z.array(size).min(1).default([64]),
-  layers_per_block: size.default(1),
+  block_out_channels: z.array(size).min(1).max(16).default([64]),
+  layers_per_block: amount.default(1),
   act_fn: z.enum(["silu", "swish", "gelu", "relu"]).default("silu"),
   latent_channels: size.default(4),
   norm_num_groups: size.default(32),

@@ -1,4 +1,5 @@
-import { endPosition } from "../models/index.ts"
+import { fail } from "../errors.ts"
+import { type ClipConfig, endPosition } from "../models/index.ts"
 import { f32, i64, type Value } from "../runtime/engine.ts"
 import type { Chunk } from "../text/chunks.ts"
 import { fromEmpty, restoreMean } from "../text/emphasis.ts"
@@ -74,10 +75,9 @@ async function runEncoder(
 ) {
   const config = networks.texts[i]!
   const tokens = config.max_position_embeddings
-  const ids = i64(
-    rows.flatMap((c) => Array.from(c.ids)),
-    [rows.length, tokens],
-  )
+  const flat = rows.flatMap((c) => Array.from(c.ids))
+  checkIds(flat, config, rows[0]!.ids.length)
+  const ids = i64(flat, [rows.length, tokens])
   const ends = i64(
     rows.map((c, row) => row * tokens + endPosition(c.ids, config)),
     [rows.length],
@@ -89,6 +89,23 @@ async function runEncoder(
     ? f32((pooled.data as Float32Array).slice(0, pooled.shape[1]), [1, pooled.shape[1]!])
     : null
   return { hidden: out.hidden!.data as Float32Array, pooled: first }
+}
+
+/** A tokenizer of another model names tokens, or makes chunks, that the encoder has no row for. */
+function checkIds(ids: readonly number[], config: ClipConfig, length: number): void {
+  const { max_position_embeddings: tokens, vocab_size: size } = config
+  const hint = "the tokenizer does not belong to this text encoder; fetch the whole model again"
+  if (length !== tokens)
+    fail(
+      "TOKENIZER-CONFIG",
+      `the tokenizer makes chunks of ${length} tokens, the text encoder reads ${tokens}`,
+      {
+        hint,
+      },
+    )
+  const strange = ids.find((id) => id >= size)
+  if (strange !== undefined)
+    fail("TOKENIZER-VOCAB", `the tokenizer gives the id ${strange}, the text encoder knows ${size}`, { hint })
 }
 
 /** Joins 1 t d1 and 1 t d2 to 1 t d1+d2. */

@@ -1,5 +1,6 @@
-import { open, readFile, rename, rm } from "node:fs/promises"
-import { AquatintError, fail } from "../errors.ts"
+import { lstat, open, rename, rm } from "node:fs/promises"
+import { AquatintError } from "../errors.ts"
+import { readText } from "../weights/folder.ts"
 
 /** Writes a file so that readers see the old one or the whole new one: temporary file, fsync, rename. @throws OUTPUT_WRITE */
 export async function writeAtomic(path: string, bytes: Uint8Array): Promise<void> {
@@ -23,12 +24,10 @@ export async function writeAtomic(path: string, bytes: Uint8Array): Promise<void
   }
 }
 
-/** A file's text, or undefined where there is none. @throws TOKENIZER-FILE */
+const textLimit = 32 * 1024 * 1024
+
+/** A regular file's text, or undefined where there is none. @throws FILE_*, CONFIG_SIZE */
 export async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, "utf8")
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
-    return fail("TOKENIZER-FILE", `${path} cannot be read`, { cause, file: path })
-  }
+  const link = await lstat(path).catch(() => null)
+  return link ? readText(path, textLimit) : undefined
 }

@@ -144,7 +144,6 @@ async function* denoise(
 /** A black picture is never handed out as if it were one. */
 function overflow(step: number): never {
   fail("NOT_FINITE", `the network's result at step ${step + 1} is not finite`, {
-    blame: "here",
     hint: "the weights may be damaged; try another sampler, or a lower guidance scale",
   })
 }

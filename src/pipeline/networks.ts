@@ -47,7 +47,13 @@ export class Networks {
       files.components.get(name) ?? fail("MODEL_PART", `${files.path} has no ${name}`, { file: files.path })
     this.unet = unetConfig(part("unet").config)
     this.vae = vaeConfig(part("vae").config)
+    checkBlocks(this.unet, part("unet"))
     const names = ["text_encoder", "text_encoder_2"].filter((name) => files.components.has(name))
+    if (names.length === 0)
+      fail("MODEL_PART", `${files.path} has no text_encoder`, {
+        file: files.path,
+        hint: "use a complete checkpoint",
+      })
     this.texts = names.map((name) =>
       clipConfig({ architectures: [part(name).className], ...part(name).config }),
     )
@@ -124,6 +130,18 @@ export class Networks {
       await (await program.catch(() => null))?.release()
     }
   }
+}
+
+/** A config of a few bytes must not ask for a network of millions of parts: each block has several tensors. */
+function checkBlocks({ down, up }: UNetConfig, { weights, files }: Component): void {
+  const blocks = [...down, ...up]
+    .flatMap(({ layers, attention, depth }) => [layers, ...(attention ? depth : [])])
+    .reduce((sum, n) => sum + n, 0)
+  if (blocks > weights.size)
+    fail("MODEL_CONFIG", `U-Net config: ${blocks} blocks for the ${weights.size} tensors of its file`, {
+      file: files[0],
+      hint: "fetch config.json and weights again, from one place",
+    })
 }
 
 const dtypes: Partial<Record<TensorView["dtype"], StoredDType>> = {

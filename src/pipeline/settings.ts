@@ -27,10 +27,20 @@ export interface Settings {
   readonly instruct: boolean
 }
 
+/** A config must not ask for a picture that fills the memory, in pixels. */
+const largestNative = 4096
+
 /** Side of the pictures a model was trained on, in pixels. */
 export function nativeSize(files: ModelFiles, factor: number): number {
   const said = files.components.get("unet")?.config.sample_size
-  if (typeof said === "number") return said * factor
+  if (typeof said === "number") {
+    if (!(said > 0 && said * factor <= largestNative))
+      fail("MODEL_CONFIG", `U-Net config: sample_size ${said} is no model's size`, {
+        file: files.path,
+        hint: "compare the config.json with the model's origin",
+      })
+    return said * factor
+  }
   if (files.family === "sdxl" || files.family === "sdxl-refiner") return 1024
   return files.family === "sd2" && files.prediction === "v_prediction" ? 768 : 512
 }

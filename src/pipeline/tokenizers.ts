@@ -6,14 +6,20 @@ import type { ModelFiles } from "../weights/model-files.ts"
 /** The text of a file in a tokenizer's folder, or undefined where there is none. */
 export type ReadText = (folder: string, file: string) => Promise<string | undefined>
 
-/** The tokenizers of a model: from its folder, or CLIP's own for single files. */
+/** A tokenizer for each text encoder: from the model's folder, or CLIP's own for single files. @throws FOLDER_*, TOKENIZER-* */
 export async function openTokenizers(files: ModelFiles, read: ReadText): Promise<ClipTokenizer[]> {
   if (files.format === "single-file")
     return Promise.all(bundledPads(files).map((pad) => bundledVocabulary(pad)))
+  const suffixes = ["", "_2"].filter((suffix) => files.components.has(`text_encoder${suffix}`))
   return Promise.all(
-    ["tokenizer", "tokenizer_2"].flatMap((name) => {
-      const folder = files.tokenizers.get(name)
-      return folder === undefined ? [] : [fromFolder(folder, read)]
+    suffixes.map((suffix) => {
+      const folder =
+        files.tokenizers.get(`tokenizer${suffix}`) ??
+        fail("FOLDER_NO_COMPONENT", `${files.path} has no tokenizer${suffix}`, {
+          file: files.path,
+          hint: "fetch the whole model folder again",
+        })
+      return fromFolder(folder, read)
     }),
   )
 }

@@ -80,7 +80,9 @@ async function* pieces(
   chunk: number,
   signal?: AbortSignal,
 ): AsyncGenerator<Piece> {
-  const buffers = [new Uint8Array(chunk), new Uint8Array(chunk)] as const
+  const longest = runs.reduce((most, { length }) => Math.max(most, length), 0)
+  const size = Math.min(chunk, longest)
+  const buffers = [new Uint8Array(size), new Uint8Array(size)] as const
   let turn = 0
   const starts = (function* () {
     for (const run of runs)
