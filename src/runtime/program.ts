@@ -1,6 +1,5 @@
 import { fail } from "../errors.ts"
 import {
-  type AttentionAttrs,
   type Dim,
   evalDim,
   type Graph,
@@ -8,12 +7,10 @@ import {
   inputSpecs,
   mergeLayouts,
   nameOf,
-  rewrite,
   type StoredTensor,
   shareEqual,
   showShape,
   stage,
-  type Tensor,
   toOnnx,
 } from "../graph/index.ts"
 import {
@@ -26,6 +23,7 @@ import {
   value,
 } from "./engine.ts"
 import { gather, type ReadWeights } from "./gather.ts"
+import { padConvolutions, unfuseAttention } from "./mend.ts"
 import { tryDevice } from "./trial.ts"
 
 /** A weight as the runtime takes it: bytes of a file by absolute path, or in memory. */
@@ -156,7 +154,8 @@ export async function compile(
   options: CompileOptions,
 ): Promise<Program> {
   const { attention } = await tryDevice(engine, options.device)
-  const whole = attention ? graph : unfuseAttention(graph)
+  const fused = attention ? graph : unfuseAttention(graph)
+  const whole = options.device === "webgpu" ? padConvolutions(fused) : fused
   const lean = shareEqual(mergeLayouts(whole))
   const stages = options.slow ? stage(lean, options.slow).stages : [lean]
   const parts: Part[] = []
@@ -196,20 +195,4 @@ async function specOf(
     threads: options.threads,
     keep: last ? [] : Object.keys(part.outputs),
   }
-}
-
-/** Attention by its parts, for engines whose own kernel is wrong: softmax(q kᵀ / √d + mask) v (Vaswani et al. 2017, eq. 1). */
-function unfuseAttention(graph: Graph): Graph {
-  return rewrite(graph, (node) => {
-    if (node.op !== "attention") return node
-    const [q, k, v, mask] = node.inputs as [Tensor, Tensor, Tensor, Tensor?]
-    const { heads, scale } = node.attrs as unknown as AttentionAttrs
-    const split = (t: Tensor) => t.rearrange("b s (heads d) -> b heads s d", { heads })
-    const factor = scale ?? 1 / Math.sqrt((q.shape[2] as number) / heads)
-    const logits = split(q)
-      .mul(factor)
-      .matmul(split(k).transpose([0, 1, 3, 2])) // b heads s t
-    const weights = (mask ? logits.add(mask) : logits).softmax(-1)
-    return weights.matmul(split(v)).rearrange("b heads s d -> b s (heads d)")
-  })
 }

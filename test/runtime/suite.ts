@@ -186,7 +186,7 @@ const ops = (Object.keys(opCases) as OpName[]).filter((op) => opCases[op].length
 export const checks: Readonly<Record<string, Check>> = {
   ...Object.fromEntries(ops.map((op) => [`op ${op}`, opCheck(op)])),
   ...Object.fromEntries(
-    ["sd1-tiny", "sdxl-tiny"].flatMap((model) => [
+    ["sd1-odd", "sd1-tiny", "sdxl-tiny"].flatMap((model) => [
       [`${model} text encoder`, textCheck(model)],
       [`${model} U-Net`, unetCheck(model)],
       [`${model} VAE`, vaeCheck(model)],

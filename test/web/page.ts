@@ -1,6 +1,6 @@
+import { spawnWebEngine } from "../../src/runtime/spawn-web.ts"
 import type { GenerateRequest, Picture } from "../../src/web.ts"
 import { readMetadata, StableDiffusion } from "../../src/web.ts"
-import { spawnWebEngine } from "../../src/runtime/spawn-web.ts"
 import { conform, type Outcome } from "../runtime/suite.ts"
 
 /** What a drawing in a browser gave, as plain data. */
