@@ -1,3 +1,4 @@
+import { AquatintError } from "../errors.ts"
 import { bundledFiles } from "../text/bundled.ts"
 import {
   type ConvertOptions,
@@ -21,18 +22,22 @@ export class Conversion implements AsyncIterable<ConvertStep>, PromiseLike<Conve
   /** Steps as they happen; leaving the loop stops the conversion and removes what it had written. */
   async *[Symbol.asyncIterator](): AsyncGenerator<ConvertStep, ConvertResult> {
     if (this.result) return await this.result
-    let settle: (result: Promise<ConvertResult>) => void = () => {}
-    this.result = new Promise((resolve) => (settle = resolve))
+    let settle: (result: ConvertResult) => void = () => {}
+    let refuse: (error: unknown) => void = () => {}
+    this.result = new Promise((yes, no) => {
+      settle = yes
+      refuse = no
+    })
     this.result.catch(() => {})
     try {
       const result = yield* this.start()
-      settle(Promise.resolve(result))
+      settle(result)
       return result
     } catch (error) {
-      settle(Promise.reject(error))
+      refuse(error)
       throw error
     } finally {
-      settle(Promise.reject(new Error("the conversion was left before its end")))
+      refuse(new AquatintError("CANCELLED", "the conversion was left before its end", { blame: "here" }))
     }
   }
 

@@ -1,5 +1,7 @@
-import { CONFIGS_KEY } from "./convert-single.ts"
 import type { Component, Config, ModelFiles } from "./model-files.ts"
+
+/** Metadata key under which a single file keeps the configs of the folder it came from. */
+export const CONFIGS_KEY = "aquatint.configs"
 
 /** Entries that a component's shapes decide: a kept config counts only where it agrees with all of them. */
 const SHAPED = [

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises"
 import { join } from "node:path"
 import { AquatintError } from "../errors.ts"
-import { restoredConfigs } from "./convert-configs.ts"
+import { CONFIGS_KEY, restoredConfigs } from "./convert-configs.ts"
 import { inOrder, jsonFile, type Plan, type PlannedFile, planned } from "./convert-plan.ts"
 import { readConfig } from "./folder.ts"
 import { readComponent, type Tree } from "./folder-layout.ts"
@@ -116,7 +116,8 @@ function wholeIndex(
 
 function leftovers(model: ModelFiles, notes: string[]): PlannedFile[] {
   const kept = model.ignored.filter(({ name, length }) => !(MARKERS.includes(name) && length === 0))
-  if (kept.length === 0 && model.metadata.size === 0) return []
+  // what aquatint writes itself it can write again
+  if (kept.length === 0 && (model.metadata.size === 0 || model.metadata.has(CONFIGS_KEY))) return []
   if (kept.length > 0)
     notes.push(`${kept.length} tensors that no network reads are in ${LEFTOVERS_FILE}, which may be deleted`)
   const tensors = inOrder(kept.map((view) => planned(view)))

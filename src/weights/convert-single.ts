@@ -1,14 +1,12 @@
 import { fail } from "../errors.ts"
 import { splitCheckpoint } from "./checkpoint.ts"
+import { CONFIGS_KEY } from "./convert-configs.ts"
 import { configNotes, ldmFactsOf, yamlOf } from "./convert-facts.ts"
 import { textToOpenClip, unetToLdm, unusedLayer, vaeToLdm } from "./convert-ldm.ts"
 import { inOrder, type Plan, type PlannedFile, type PlannedTensor, planned } from "./convert-plan.ts"
 import type { LdmFacts } from "./ldm-yaml.ts"
 import { type Component, type Family, isLeftover, type ModelFiles } from "./model-files.ts"
 import { byteLength, type TensorView } from "./view.ts"
-
-/** Metadata key under which a single file keeps the configs of the folder it came from. */
-export const CONFIGS_KEY = "aquatint.configs"
 
 /** What a folder kept of the single file it came from: tensors that no network needs, and the file's metadata. */
 export interface Leftovers {
@@ -101,9 +99,10 @@ const ARCHITECTURE: Record<Family, string> = {
 
 /** The original file's metadata where the folder came from one; else the modelspec of what it is. */
 function metadataOf(model: ModelFiles, kept?: Leftovers): Map<string, string> {
-  if (kept) return new Map(kept.metadata)
+  if (kept && !kept.metadata.has(CONFIGS_KEY)) return new Map(kept.metadata)
   const configs = Object.fromEntries([...model.components].map(([name, { config }]) => [name, config]))
   return new Map([
+    ...(kept?.metadata ?? []),
     ["format", "pt"],
     ["modelspec.sai_model_spec", "1.0.0"],
     ["modelspec.architecture", ARCHITECTURE[model.family]],

@@ -83,7 +83,7 @@ class Walk {
     if (name === "__metadata__" || name === "" || this.tensors.has(name))
       bad(this.file, `the name ${JSON.stringify(name)} cannot be kept`)
     this.tensors.set(name, tensor)
-    if (this.tensors.size > TENSOR_LIMIT) bad(this.file, `more than ${TENSOR_LIMIT} tensors`)
+    if (this.tensors.size > TENSOR_LIMIT) this.limit(`holds more than ${TENSOR_LIMIT} tensors`)
   }
 
   /** Into a container, unless it is already being walked: a pickle can hold itself. */
@@ -94,8 +94,8 @@ class Walk {
     this.open.delete(container)
   }
 
-  private limit(): never {
-    fail("PICKLE_LIMIT", `${this.file}: its pickle is nested without end`, {
+  private limit(what = "is nested without end"): never {
+    fail("PICKLE_LIMIT", `${this.file}: its pickle ${what}`, {
       file: this.file,
       hint: "the file is made to harm; find the model as .safetensors",
     })

@@ -164,6 +164,7 @@ function readDirectory(raw: Uint8Array, count: number, refuse: Refuse): Central[
 function readCentral(bytes: DataView, at: number, name: string, extra: DataView, refuse: Refuse): Central {
   const flags = bytes.getUint16(at + 8, true)
   checkMethod(flags, bytes.getUint16(at + 10, true), name, refuse)
+  if (bytes.getUint8(at + 41) >>> 4 === 0xa) refuse("ZIP_LINK", `holds the link ${show(name)}`)
   const packed = bytes.getUint32(at + 20, true)
   const plain = bytes.getUint32(at + 24, true)
   const header = bytes.getUint32(at + 42, true)
