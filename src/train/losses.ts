@@ -20,6 +20,17 @@ export function noised(
   return { x, target: e.mul(s).sub(z.mul(n)) }
 }
 
+/**
+ * Adds one number per row and channel to white noise, so that the network learns to move a picture's mean colour
+ * (Guttenberg 2023).
+ * @param noise b c h w, changed in place. @param offsets b c standard normals.
+ */
+export function offsetNoise(noise: Float32Array, offsets: Float32Array, strength: number): Float32Array {
+  const places = noise.length / offsets.length
+  for (let i = 0; i < noise.length; i++) noise[i]! += strength * offsets[Math.floor(i / places)]!
+  return noise
+}
+
 export interface DiffusionLoss {
   /** b: weight of each row, from `rowWeights`. */
   weight?: Tensor

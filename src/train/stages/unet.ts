@@ -70,21 +70,7 @@ export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
   const vae = bind(new AutoencoderKL(vaeConfig(data.vae.model)), "vae")
   const context = clipConfig(c.textModel).max_position_embeddings
   const [channels, h, w] = data.train.shape
-  const loss = (b: number): Tensor => {
-    const vector = (key: string) => input(key, [b])
-    const { x, target } = noised(
-      input("latents", [b, channels, h, w]),
-      input("noise", [b, channels, h, w]),
-      { signal: vector("signal"), noise: vector("sigma") },
-      "v_prediction",
-    )
-    const states = hiddenStates(text, input("ids", [b, context], "i64"))
-    const predicted = unet.forward(x, vector("timestep"), states)
-    return diffusionLoss(predicted, target, {
-      weight: vector("weight"),
-      region: input("region", [b, 1, h, w]),
-    })
-  }
+  const loss = (b: number) => lossGraph(unet, text, [b, channels, h, w], context)
   const all = new Map([...parameters(unet, "unet"), ...parameters(text, "text")])
   const pair = 2 * sampleRows
   return {
@@ -119,6 +105,22 @@ export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
     validate: async (probe) => ({ loss: await validationLoss(probe, c, data, context) }),
     sample: (probe) => samples(probe, data, context),
   }
+}
+
+/** Inputs `latents`, `noise`, `ids`, `region` and one number per row: `signal`, `sigma`, `timestep`, `weight`. */
+function lossGraph(
+  unet: UNet,
+  text: ClipText,
+  shape: readonly [number, number, number, number],
+  context: number,
+): Tensor {
+  const [b, , h, w] = shape
+  const row = (key: string) => input(key, [b])
+  const level = { signal: row("signal"), noise: row("sigma") }
+  const { x, target } = noised(input("latents", shape), input("noise", shape), level, "v_prediction")
+  const states = hiddenStates(text, input("ids", [b, context], "i64"))
+  const region = input("region", [b, 1, h, w])
+  return diffusionLoss(unet.forward(x, row("timestep"), states), target, { weight: row("weight"), region })
 }
 
 const stored = (
