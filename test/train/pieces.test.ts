@@ -11,6 +11,7 @@ import {
   diffusionLoss,
   levelWeight,
   noised,
+  offsetNoise,
   posterior,
   vaeLoss,
 } from "../../src/train/losses.ts"
