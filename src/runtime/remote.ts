@@ -117,6 +117,9 @@ const gone = (why: string) =>
     hint: "a machine short of memory ends processes; try a smaller picture or model",
   })
 
+/** Set where the process was started with --expose-gc. */
+type Collector = { gc?: () => void }
+
 /** Answers calls that come through a port with a real engine. */
 export function serveEngine(engine: Engine, port: Port): void {
   port.listen(
@@ -133,6 +136,8 @@ export function serveEngine(engine: Engine, port: Port): void {
             : new AquatintError("ENGINE", String(thrown), { blame: "here" })
         port.post({ id, error: { ...e.toJSON(), blame: e.blame } } satisfies Answer, [])
       }
+      // weights that came in a message are hundreds of megabytes which a small heap sees no need to give back
+      if (method === "create" || method === "release") setTimeout(() => (globalThis as Collector).gc?.())
     },
     () => port.close(),
   )

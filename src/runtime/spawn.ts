@@ -7,11 +7,15 @@ import { RemoteEngine } from "./remote.ts"
  * the whole process; a child leaves the caller's event loop free and can be killed at any moment.
  * @param program the compiled child.js
  */
-export function spawnEngine(program: URL = new URL("./child.js", import.meta.url)): RemoteEngine {
+export function spawnEngine(
+  program: URL = new URL("./child.js", import.meta.url),
+): RemoteEngine & { readonly pid: number | undefined } {
   const child = fork(program, {
     serialization: "advanced",
     stdio: ["ignore", "ignore", "pipe", "ipc"],
-    execArgv: [],
+    execArgv: ["--expose-gc"],
+    // glibc raises this limit by itself after the first large block, and then keeps what a released network held
+    env: { MALLOC_MMAP_THRESHOLD_: String(2 * 1024 * 1024), ...process.env },
   })
   child.channel?.unref()
   child.unref()
@@ -32,7 +36,7 @@ export function spawnEngine(program: URL = new URL("./child.js", import.meta.url
     if (pending > 0) child.channel?.ref()
     else child.channel?.unref()
   }
-  return new RemoteEngine({
+  const engine = new RemoteEngine({
     post: (message) => {
       count(1)
       child.send(message as object)
@@ -51,4 +55,5 @@ export function spawnEngine(program: URL = new URL("./child.js", import.meta.url
     },
     close: () => child.kill("SIGKILL"),
   })
+  return Object.assign(engine, { pid: child.pid })
 }

@@ -40,8 +40,8 @@ const driver = vulkan.find((path) => existsSync(path))
 const loader = ["x86_64-linux-gnu", "aarch64-linux-gnu"].some((arch) =>
   existsSync(`/usr/lib/${arch}/libvulkan.so.1`),
 )
-// a GPU in software takes seconds per network: some ops and the smallest one. Its odd channel counts are the hard ones
-const few = "op (add|where|matmul|mean|softmax|layerNorm)|sd1-odd"
+// a GPU in software takes seconds per network: some ops and the smallest text encoder and U-Net
+const few = "op (add|where|matmul|mean|softmax|layerNorm)|odd channels|sd1-odd (text|U)"
 
 function softwareGpu(): Engine {
   Object.assign(process.env, { VK_ICD_FILENAMES: driver, XDG_RUNTIME_DIR: tmpdir() })

@@ -20,8 +20,9 @@ import type { DeviceName, Engine, Value } from "../../src/runtime/engine.ts"
 import { type CompileOptions, compile, type Weights } from "../../src/runtime/program.ts"
 import { readSafetensorsHeader } from "../../src/weights/safetensors.ts"
 import { bufferSource } from "../../src/weights/source.ts"
-import { cases as opCases } from "../conformance/cases.ts"
+import { type Case, cases } from "../conformance/cases.ts"
 import { feed, operands, typeOf } from "../conformance/operands.ts"
+import { convolved } from "../conformance/reference.ts"
 
 /**
  * What every engine must compute alike, on Node, in a child process and in browsers: each op of the table, and small
@@ -57,13 +58,15 @@ export function worst(got: ArrayLike<number | bigint>, want: ArrayLike<number>, 
   return error / scale
 }
 
+const opCases: Partial<Record<OpName, readonly Case[]>> = cases
+
 /** All cases of one op as outputs of one graph. */
 const opCheck =
-  (op: OpName): Check =>
+  (op: OpName, list: readonly Case[]): Check =>
   async ({ engine, device }) => {
     const outputs: Record<string, Tensor> = {}
     const feeds: Record<string, Value> = {}
-    opCases[op].forEach((c, n) => {
+    list.forEach((c, n) => {
       const values = operands(c)
       const leaves = values.map((x, k) => input(`x${n}_${k}`, x.shape, typeOf(c, k)))
       outputs[`y${n}`] = apply(op, leaves, c.attrs)
@@ -74,7 +77,7 @@ const opCheck =
     const net = await compile(engine, { outputs }, new Map(), { device, threads: 1 })
     const got = await net.run(feeds)
     await net.release()
-    const errors = opCases[op].map((c, n) => worst(got[`y${n}`]!.data, c.want(...operands(c)).data, 1))
+    const errors = list.map((c, n) => worst(got[`y${n}`]!.data, c.want(...operands(c)).data, 1))
     return Math.max(...errors)
   }
 
@@ -180,11 +183,22 @@ const vaeCheck =
     return Math.max(off(there.moments, golden("vae.moments")), off(back.image, golden("vae.decoded")))
   }
 
-const ops = (Object.keys(opCases) as OpName[]).filter((op) => opCases[op].length > 0)
+const ops = (Object.entries(opCases) as [OpName, readonly Case[]][]).filter(([, list]) => list.length > 0)
+
+/** Input channels that are multiples of three but not of four, the nine of inpainting models among them. */
+const oddChannels: Check = (place) => {
+  const list = [9, 6].map((channels): Case => {
+    const attrs = { stride: 1, pads: [1, 1, 1, 1], groups: 1 }
+    const shapes = [[1, channels, 6, 5], [8, channels, 3, 3], [8]]
+    return { shapes, attrs, want: (x, w, b) => convolved(x, w, b, attrs) }
+  })
+  return opCheck("conv2d", list)(place)
+}
 
 /** Every check by name. */
 export const checks: Readonly<Record<string, Check>> = {
-  ...Object.fromEntries(ops.map((op) => [`op ${op}`, opCheck(op)])),
+  "convolution of odd channels": oddChannels,
+  ...Object.fromEntries(ops.map(([op, list]) => [`op ${op}`, opCheck(op, list)])),
   ...Object.fromEntries(
     ["sd1-odd", "sd1-tiny", "sdxl-tiny"].flatMap((model) => [
       [`${model} text encoder`, textCheck(model)],
