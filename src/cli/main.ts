@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander"
 import { version } from "../index.ts"
+import { addBench } from "./bench.ts"
 import { addConvert } from "./convert.ts"
 import { addDataset } from "./dataset.ts"
 import { addDoctor } from "./doctor.ts"
@@ -19,6 +20,7 @@ function program(): Command {
   addInspect(top)
   addConvert(top)
   addDataset(top)
+  addBench(top)
   addDoctor(top)
   return top
 }

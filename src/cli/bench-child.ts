@@ -1,0 +1,51 @@
+import { createInterface } from "node:readline"
+import { type GenerateRequest, type GenerateStep, StableDiffusion, version } from "../index.ts"
+
+/*
+ * The measured process of `aquatint bench`: aquatint through its public calls. It answers lines on stdin:
+ * `step SIZE` does one guided step (two rows), `decode SIZE` one VAE decode; each answer is `{"seconds"}`.
+ * bench/peers/ holds the same protocol for other programs.
+ */
+
+const [model = "", prompt = ""] = process.argv.slice(2)
+const seconds = () => performance.now() / 1000
+const answer = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`)
+
+const sd = await StableDiffusion.load(model, { device: "cpu" })
+const walks = new Map<number, AsyncIterator<GenerateStep>>()
+
+const ask = (size: number, more: Partial<GenerateRequest>): GenerateRequest => ({
+  prompt,
+  seed: 7,
+  width: size,
+  height: size,
+  sampler: "ddim",
+  ...more,
+})
+
+/** The next step of a long generation; the first one also loads what it needs. */
+async function step(size: number): Promise<number> {
+  const walk = walks.get(size) ?? sd.generate(ask(size, { steps: 500, cfg: 7.5 }))[Symbol.asyncIterator]()
+  walks.set(size, walk)
+  const began = seconds()
+  for (;;) {
+    const { value, done } = await walk.next()
+    if (done || value.phase === "denoise") return seconds() - began
+  }
+}
+
+/** The end of a generation of one unguided step. */
+async function decode(size: number): Promise<number> {
+  let began = 0
+  for await (const { phase } of sd.generate(ask(size, { steps: 1, cfg: 1 })))
+    if (phase === "decode") began = seconds()
+  return seconds() - began
+}
+
+answer({ versions: { aquatint: version, node: process.version } })
+for await (const line of createInterface({ input: process.stdin })) {
+  const [what, size] = line.split(" ")
+  answer({ seconds: await (what === "step" ? step : decode)(Number(size)) })
+}
+await sd.release()
+process.exit(0)

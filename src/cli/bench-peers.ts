@@ -1,0 +1,63 @@
+import { existsSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { type Command, runToEnd } from "./bench-process.ts"
+
+/** A program to measure: as a process that answers, and as a command that draws one picture. */
+export interface Contender {
+  readonly name: string
+  readonly versions: Record<string, string>
+  serve(model: string, prompt: string): Command
+  draw(ask: { model: string; prompt: string; size: number; steps: number; out: string }): Command
+}
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+/** aquatint itself. `cache` is where it remembers which weight files it has looked at. */
+export const ours = (cache: string): Contender => {
+  const env = { XDG_CACHE_HOME: cache }
+  return {
+    name: "aquatint",
+    versions: {},
+    serve: (model, prompt) => ({ argv: [process.execPath, here("./bench-child.js"), model, prompt], env }),
+    draw: ({ model, prompt, size, steps, out }) => ({
+      argv: [
+        ...[process.execPath, here("./main.js"), "generate", prompt, "--model", model, "--device", "cpu"],
+        ...["--steps", `${steps}`, "--seed", "7", "--sampler", "ddim", "-W", `${size}`, "-H", `${size}`],
+        ...["--out", out],
+      ] as [string, ...string[]],
+      env,
+    }),
+  }
+}
+
+/** Peers by name: the script in bench/peers that speaks the protocol of bench-child.ts, and its options. */
+const peers: Record<string, { script: string; options: string[] }> = {
+  "diffusers-fp32": { script: "diffusers_bench.py", options: ["--dtype", "float32"] },
+  "diffusers-bf16": { script: "diffusers_bench.py", options: ["--dtype", "bfloat16"] },
+}
+
+export const peerNames = Object.keys(peers)
+
+/** A peer, or why it cannot be measured here. */
+export async function findPeer(name: string): Promise<Contender | string> {
+  const { script, options } = peers[name]!
+  const path = join(here("../../bench/peers"), script)
+  if (!existsSync(path)) return `${script} is not here: peers are measured from a clone`
+  const python = (...args: string[]): Command => ({
+    argv: ["python3", path, ...args],
+    env: { HF_HUB_OFFLINE: "1", TRANSFORMERS_OFFLINE: "1" },
+  })
+  try {
+    const { out } = await runToEnd(python("probe"))
+    return {
+      name,
+      versions: (JSON.parse(out) as { versions: Record<string, string> }).versions,
+      serve: (model, prompt) => python("serve", model, prompt, ...options),
+      draw: ({ model, prompt, size, steps, out }) =>
+        python("draw", model, prompt, ...options, "--size", `${size}`, "--steps", `${steps}`, "--out", out),
+    }
+  } catch (error) {
+    return (error as Error).message
+  }
+}
