@@ -1,10 +1,11 @@
 import { afterAll, describe, expect, test } from "vitest"
-import { gradients, input, parameter, type Tensor } from "../../src/graph/index.ts"
-import { UNet, unetConfig } from "../../src/models/index.ts"
-import { bind, parameters } from "../../src/nn/index.ts"
+import { gradients, input, parameter } from "../../src/graph/index.ts"
+import { AutoencoderKL, UNet, unetConfig, vaeConfig } from "../../src/models/index.ts"
+import { bind, type Module, parameters } from "../../src/nn/index.ts"
 import { f32, type Value } from "../../src/runtime/engine.ts"
 import { nodeEngine } from "../../src/runtime/node.ts"
 import { compile } from "../../src/runtime/program.ts"
+import { posterior } from "../../src/train/losses.ts"
 import { blockSize, Machine } from "../../src/train/machine.ts"
 import { adafactor, adamw, lion, type Optimizer, scheduleFree, sgd } from "../../src/train/optimizer.ts"
 import { stepGraphs } from "../../src/train/step.ts"
@@ -27,20 +28,41 @@ const config = unetConfig({
   norm_num_groups: 8,
 })
 
-test("the training form of a U-Net has the gradients of the plain one", async () => {
+const unet = () => {
   const net = bind(new UNet(config))
-  const feeds: Record<string, Value> = {
+  const feeds = {
     x: f32(noise(2 * 4 * 256, 1), [2, 4, 16, 16]),
     t: f32(Float32Array.of(3, 700), [2]),
     context: f32(noise(2 * 5 * 8, 2), [2, 5, 8]),
   }
-  const [x, t, context] = Object.entries(feeds).map(([name, v]) => input(name, v.shape)) as [
-    Tensor,
-    Tensor,
-    Tensor,
-  ]
-  const loss = net.forward(x, t, context).square().mean([0, 1, 2, 3])
-  const params = new Map([...parameters(net)].map(([name, p]) => [name, p.tensor]))
+  const at = (name: keyof typeof feeds) => input(name, feeds[name].shape)
+  return { net, feeds, made: net.forward(at("x"), at("t"), at("context")) }
+}
+
+const vae = () => {
+  const net = bind(
+    new AutoencoderKL(
+      vaeConfig({
+        block_out_channels: [16, 32, 32],
+        down_block_types: Array.from({ length: 3 }, () => "DownEncoderBlock2D"),
+        up_block_types: Array.from({ length: 3 }, () => "UpDecoderBlock2D"),
+        norm_num_groups: 2,
+        mid_block_add_attention: false,
+      }),
+    ),
+  )
+  const feeds = { x: f32(noise(2 * 3 * 40 * 24, 1), [2, 3, 40, 24]) }
+  const { mean, logvar } = posterior(net.encode(input("x", feeds.x.shape)))
+  return { net, feeds, made: net.decode(mean.add(logvar.mul(0.5).exp().mul(0.1))) }
+}
+
+test.each([
+  ["U-Net", unet],
+  ["autoencoder", vae],
+])("the training form of a small %s has the gradients of the plain one", async (_name, make) => {
+  const { net, feeds, made } = make()
+  const loss = made.square().mean([0, 1, 2, 3])
+  const params = new Map([...parameters(net as Module)].map(([name, p]) => [name, p.tensor]))
   const values = new Map(
     [...params].map(([name, p], i) => {
       const scale = p.rank > 1 ? 1 / Math.sqrt(sizeOf(p.shape.slice(1))) : 0.1
@@ -59,13 +81,13 @@ test("the training form of a U-Net has the gradients of the plain one", async ()
     ]),
   )
   const plain = await compile(engine, { outputs }, stored, { device: "cpu" })
-  const want = await plain.run(feeds)
+  const want = await plain.run(feeds as Record<string, Value>)
   await plain.release()
 
   const optimizer = sgd()
   const graphs = stepGraphs({ parameters: params, loss }, { optimizer, block: await blockSize(engine) })
   const machine = await Machine.start(engine, graphs, optimizer, values)
-  await machine.step(feeds, 1, 1)
+  await machine.step(feeds as Record<string, Value>, 1, 1)
   const after = await machine.read()
   await machine.close()
   for (const [name, before] of values) {
