@@ -46,7 +46,11 @@ function* sources(folder) {
 /** Joins the command line's modules to a few files: two hundred small ones take three times as long to start. */
 async function bundle(dist) {
   const { rolldown } = await import("rolldown")
-  const input = { aquatint: join(dist, "cli", "main.js"), child: join(dist, "runtime", "child.js") }
+  const input = {
+    aquatint: join(dist, "cli", "main.js"),
+    child: join(dist, "runtime", "child.js"),
+    "bench-child": join(dist, "cli", "bench-child.js"),
+  }
   const made = await rolldown({ input, platform: "node", external: [/^onnxruntime/, "sharp"], logLevel: "silent" })
   await made.write({ dir: join(dist, "bin"), format: "esm", entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" })
 }
