@@ -10,6 +10,8 @@ import { isLeftover } from "./model-files.ts"
 
 /** In a folder: the single file's tensors that no network needs, and its metadata, for the way back. */
 export const LEFTOVERS_FILE = "leftovers.safetensors"
+/** The diffusers whose folder layout is written; its loader asks for one. */
+const LAYOUT_VERSION = "0.42.1"
 /** Markers of single files that scheduler_config.json says better. */
 const MARKERS = ["v_pred", "ztsnr"]
 const TOKENIZER_FILE =
@@ -105,6 +107,7 @@ function wholeIndex(
     notes.push(`the file brings no ${missing.join(", no ")}: the folder is incomplete without`)
   const pipeline = PIPELINES[variant]?.[family]
   return {
+    _diffusers_version: LAYOUT_VERSION,
     ...Object.fromEntries([...absent, ...none].map((name) => [name, [null, null]])),
     ...(xl ? {} : { requires_safety_checker: false }),
     ...(family === "sdxl-refiner" ? { requires_aesthetics_score: true } : {}),
