@@ -30,6 +30,15 @@ export function learningRate(
 export const averageShare = (decay: number, step: number): number =>
   1 - Math.min(decay, 1 - 1 / (1 + step / 10))
 
+/**
+ * The part of a training's settings that determines its numbers: when it logs and saves does not, nor where it ends
+ * unless the rate falls towards the end. So a run at a constant rate can be made longer or shorter.
+ */
+export function determining<C extends { readonly rate: RateConfig; readonly steps: number }>(c: C): unknown {
+  const { steps, every: _, ...rest } = c as C & { every?: unknown }
+  return c.rate.shape === "constant" ? rest : { ...rest, steps }
+}
+
 /** Refuses settings that no training can use, naming the field. */
 export function checkRate({ rate, warmup = 0, floor = 0 }: RateConfig): void {
   const bad = !(rate > 0 && Number.isFinite(rate))

@@ -16,7 +16,7 @@ import {
   vaeLoss,
 } from "../../src/train/losses.ts"
 import { contactSheet, cropInto, psnr } from "../../src/train/pictures.ts"
-import { averageShare, checkRate, learningRate } from "../../src/train/schedule.ts"
+import { averageShare, checkRate, determining, learningRate } from "../../src/train/schedule.ts"
 import { itemOfDraw, shuffled } from "../../src/train/shuffle.ts"
 import { bundledStage, stageConfig, stageNames } from "../../src/train/stages.ts"
 import { eigen, foldWhitening, Moments, whitening } from "../../src/train/whiten.ts"
@@ -165,6 +165,13 @@ describe("schedules", () => {
     expect(learningRate(cosine, 6, 11)).toBeCloseTo(1.1)
     expect(learningRate(cosine, 11, 11)).toBeCloseTo(0.2)
     expect(() => checkRate({ rate: -1, shape: "constant" })).toThrow(/learning rate -1/)
+  })
+
+  test("a constant rate leaves the end open", () => {
+    const c = { seed: 1, steps: 10, every: { log: 1 }, rate: { rate: 1, shape: "constant" } } as const
+    expect(determining(c)).toEqual(determining({ ...c, steps: 20, every: { log: 2 } } as never))
+    const falling = { ...c, rate: { rate: 1, shape: "cosine" } } as const
+    expect(determining(falling)).not.toEqual(determining({ ...falling, steps: 20 }))
   })
 
   test("an average starts close and slows to its decay", () => {

@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { fail } from "../../errors.ts"
 import type { StoredTensor } from "../../graph/index.ts"
 import { encoderGraph, vaeConfig } from "../../models/index.ts"
+import { expected } from "../../nn/index.ts"
 import { type Engine, f32 } from "../../runtime/engine.ts"
 import { compile, type Program } from "../../runtime/program.ts"
 import { castOf } from "../../weights/convert-cast.ts"
@@ -45,9 +46,8 @@ const asStored = (
   )
 
 /** Encoder of `rowsPerRun` pictures of a size. */
-async function encoder(engine: Engine, model: unknown, weights: Weights, size: number): Promise<Program> {
+function encoder(engine: Engine, model: unknown, weights: Weights, size: number): Promise<Program> {
   const { net, graph } = encoderGraph(vaeConfig(model), { b: rowsPerRun, h: size, w: size })
-  const { expected } = await import("../../nn/index.ts")
   return compile(engine, graph, asStored(weights, expected(net)), { device: "cpu", threads: 2 })
 }
 

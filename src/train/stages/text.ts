@@ -20,7 +20,7 @@ import {
 import { freshWeights } from "../init.ts"
 import { crossEntropy } from "../losses.ts"
 import { adamw } from "../optimizer.ts"
-import { learningRate, type RateConfig } from "../schedule.ts"
+import { determining, learningRate, type RateConfig } from "../schedule.ts"
 import type { Inputs, Probe, Task } from "../task.ts"
 import { idRows } from "./words.ts"
 
@@ -109,7 +109,7 @@ export function textTask(c: TextConfig, words: ClipTokenizer): Task {
   const scenes = corpus({ seed: c.seed, size: 256, split: "train" })
   return {
     name: "text",
-    settings: c,
+    settings: determining(c),
     objective: {
       parameters: new Map([...all].map(([name, p]) => [name, p.tensor])),
       loss: losses.reduce((a, b) => a.add(b)).mul(1 / losses.length),

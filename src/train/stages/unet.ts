@@ -10,7 +10,7 @@ import { freshWeights, streamOf, zeroBranches } from "../init.ts"
 import { diffusionLoss, levelWeight, noised } from "../losses.ts"
 import { adamw } from "../optimizer.ts"
 import { contactSheet } from "../pictures.ts"
-import { learningRate, type RateConfig } from "../schedule.ts"
+import { determining, learningRate, type RateConfig } from "../schedule.ts"
 import { itemOfDraw } from "../shuffle.ts"
 import type { Inputs, Probe, Task } from "../task.ts"
 import type { LatentStore, LatentsConfig } from "./latents.ts"
@@ -75,7 +75,7 @@ export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
   const pair = 2 * sampleRows
   return {
     name,
-    settings: c,
+    settings: determining(c),
     objective: { parameters: new Map([...all].map(([key, p]) => [key, p.tensor])), loss: loss(c.batch) },
     optimizer: adamw({ beta2: c.beta2, decay: c.decay }),
     steps: c.steps,

@@ -8,7 +8,7 @@ import { freshWeights, passThrough, streamOf } from "../init.ts"
 import { posterior, type VaeLoss, vaeLoss } from "../losses.ts"
 import { adamw } from "../optimizer.ts"
 import { contactSheet, cropInto, psnr } from "../pictures.ts"
-import { learningRate, type RateConfig } from "../schedule.ts"
+import { determining, learningRate, type RateConfig } from "../schedule.ts"
 import type { Inputs, Probe, Task } from "../task.ts"
 
 export interface VaeStage {
@@ -47,7 +47,7 @@ export function vaeTask(c: VaeStage, name: string, from?: ReadonlyMap<string, Fl
   const shapes = expected(net)
   return {
     name,
-    settings: c,
+    settings: determining(c),
     objective: {
       parameters: new Map([...parameters(net)].map(([key, p]) => [key, p.tensor])),
       loss,
