@@ -22,7 +22,7 @@ export const ours = (cache: string): Contender => {
     serve: (model, prompt) => ({ argv: [process.execPath, here("./bench-child.js"), model, prompt], env }),
     draw: ({ model, prompt, size, steps, out }) => ({
       argv: [
-        ...[process.execPath, here("./main.js"), "generate", prompt, "--model", model, "--device", "cpu"],
+        ...[process.execPath, process.argv[1]!, "generate", prompt, "--model", model, "--device", "cpu"],
         ...["--steps", `${steps}`, "--seed", "7", "--sampler", "ddim", "-W", `${size}`, "-H", `${size}`],
         ...["--out", out],
       ] as [string, ...string[]],

@@ -16,6 +16,8 @@ export interface BenchReport {
   model: string
   command: string
   repeats: number
+  /** Processes that wanted a core when the run began, of this many cores. */
+  load: { before: number; cores: number }
   rows: Row[]
   /** Peers that were asked for and could not be measured, with the reason. */
   missing: Record<string, string>
@@ -54,11 +56,15 @@ export function markdown(report: BenchReport): string {
       const ratio = name === "aquatint" || found.ratio === null ? "" : `, **${found.ratio.toFixed(2)}x**`
       return `${show(found.min, row.unit)} / ${show(found.median, row.unit)}${ratio}`
     })
-  const { machine } = report
+  const { machine, load } = report
+  const busy = load.before > load.cores / 2
   const versions = Object.entries(report.versions).map(([name, v]) => `${name} ${v}`)
   const lines = [
     `${report.when.slice(0, 10)}, ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB, ${machine.platform} ${machine.arch}; ${versions.join(", ")}.`,
-    `Model: ${report.model}. ${report.repeats} repeats in turns. \`${report.command}\``,
+    `Model: ${report.model}. Rounds in turns: ${report.repeats}. \`${report.command}\``,
+    ...(busy
+      ? [`The machine was busy: load ${load.before.toFixed(1)} before the run. Do not trust these figures.`]
+      : []),
     "",
     `| minimum / median | ${names.join(" | ")} |`,
     `| --- |${" --- |".repeat(names.length)}`,

@@ -1,5 +1,5 @@
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { cpus, loadavg, tmpdir } from "node:os"
 import { basename, join, resolve } from "node:path"
 import { type Command, InvalidArgumentError } from "commander"
 import { AquatintError, examine, version, writeRandomModel } from "../index.ts"
@@ -87,6 +87,7 @@ async function bench(options: Options): Promise<void> {
 
 async function run(options: Options, scratch: string, tell: (what: string) => void): Promise<BenchReport> {
   const model = options.model === undefined ? await ownModel(options, scratch, tell) : resolve(options.model)
+  const load = { before: loadavg()[0]!, cores: cpus().length }
   const contenders: Contender[] = [ours(join(scratch, "cache"))]
   const missing: Record<string, string> = {}
   for (const name of options.peers) {
@@ -119,6 +120,7 @@ async function run(options: Options, scratch: string, tell: (what: string) => vo
       : `${options.quick ? "a small" : "SD 1.5's"} layout, random fp16 weights`,
     command: commandLine(),
     repeats,
+    load,
     rows: rowsOf(figures),
     missing,
   }
