@@ -87,7 +87,7 @@ const runners: Runner[] = [
 describe.each(runners)("$name", ({ limit, outcomes }) => {
   test("computes every op and the golden networks alike", { timeout: 400_000 }, async () => {
     const got = await outcomes()
-    expect(got.length).toBeGreaterThan(6)
+    expect(got.length).toBeGreaterThan(5)
     expect(got.filter(({ error }) => !(error < limit))).toEqual([])
   })
 })
