@@ -19,14 +19,22 @@ const rounds = process.argv.includes("--rounds") ? option("rounds") : 3
 const steps = process.argv.includes("--steps") ? option("steps") : 4
 const at = (path) => fileURLToPath(new URL(path, import.meta.url))
 const settings = (stage) => JSON.parse(readFileSync(at(`../assets/training/${stage}.json`), "utf8")).model
-const noise = (shape) => ({ shape, data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => Math.random() * 2 - 1) })
+const noise = (shape) => ({
+  shape,
+  data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => Math.random() * 2 - 1),
+})
 
 /** Each case: network, what it is fed, and its result; the loss is the mean square against noise. */
 const cases = {
   "U-Net, 32 latents of 16 x 16": () => {
     const net = bind(new UNet(unetConfig(settings("unet-128"))))
     const [b, n] = [32, 16]
-    const feeds = { x: noise([b, 4, n, n]), t: noise([b]), context: noise([b, 40, 128]), target: noise([b, 4, n, n]) }
+    const feeds = {
+      x: noise([b, 4, n, n]),
+      t: noise([b]),
+      context: noise([b, 40, 128]),
+      target: noise([b, 4, n, n]),
+    }
     const [x, t, context] = ["x", "t", "context"].map((key) => input(key, feeds[key].shape))
     return { net, feeds, batch: b, made: net.forward(x, t, context) }
   },
@@ -42,8 +50,13 @@ async function ours(engine, { net, feeds, made }) {
   const loss = made.sub(input("target", feeds.target.shape)).square().mean([0, 1, 2, 3])
   const learned = new Map([...parameters(net)].map(([name, p]) => [name, p.tensor]))
   const optimizer = adamw({ beta2: 0.99 })
-  const graphs = stepGraphs({ parameters: learned, loss }, { optimizer, clip: 1, averages: 1, block: await blockSize(engine) })
-  const machine = await Machine.start(engine, graphs, optimizer, freshWeights(expected(net), 1), { threads: 2 })
+  const graphs = stepGraphs(
+    { parameters: learned, loss },
+    { optimizer, clip: 1, averages: 1, block: await blockSize(engine) },
+  )
+  const machine = await Machine.start(engine, graphs, optimizer, freshWeights(expected(net), 1), {
+    threads: 2,
+  })
   let step = 0
   return { step: () => machine.step(feeds, ++step, 1e-3, [0.01]), close: () => machine.close() }
 }
@@ -52,7 +65,11 @@ async function ours(engine, { net, feeds, made }) {
 function torch(name) {
   if (spawnSync("python3", ["-c", "import torch, diffusers"]).status !== 0) return null
   const stage = name.startsWith("VAE") ? "vae" : "unet"
-  const child = spawn("python3", [at("train_torch.py"), stage, JSON.stringify(settings(stage === "vae" ? "vae" : "unet-128"))], { stdio: ["pipe", "pipe", "ignore"] })
+  const child = spawn(
+    "python3",
+    [at("train_torch.py"), stage, JSON.stringify(settings(stage === "vae" ? "vae" : "unet-128"))],
+    { stdio: ["pipe", "pipe", "ignore"] },
+  )
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return {
     step: async () => {
@@ -90,11 +107,15 @@ for (const [name, make] of Object.entries(cases)) {
   const speed = (list) => (one.batch / median(list)).toFixed(1)
   const cpu = (list) => median(list).toFixed(2)
   console.log(name)
-  console.log(`  aquatint ${speed(times.us)} samples/s, ${cpu(times.usCpu)} CPU s a step, at most ${memory} MB`)
+  console.log(
+    `  aquatint ${speed(times.us)} samples/s, ${cpu(times.usCpu)} CPU s a step, at most ${memory} MB`,
+  )
   if (them) {
     const ratio = (a, b) => (median(b) / median(a)).toFixed(2)
     console.log(`  PyTorch  ${speed(times.them)} samples/s, ${cpu(times.themCpu)} CPU s a step`)
-    console.log(`  aquatint / PyTorch ${ratio(times.us, times.them)} by the clock, ${ratio(times.usCpu, times.themCpu)} by CPU time`)
+    console.log(
+      `  aquatint / PyTorch ${ratio(times.us, times.them)} by the clock, ${ratio(times.usCpu, times.themCpu)} by CPU time`,
+    )
   }
   them?.close()
   await us.close()
