@@ -78,7 +78,7 @@ export class Networks {
     key: string,
     weights: string,
     graph: () => Graph,
-    options: Pick<CompileOptions, "slow"> = {},
+    options: Pick<CompileOptions, "slow" | "brief"> = {},
   ): Promise<Program> {
     const known = this.programs.get(key)
     if (known) return known
@@ -101,14 +101,17 @@ export class Networks {
     )
   }
 
-  /** The U-Net for latents of this size; sizes that halve evenly share a graph with cheaper enlargements. */
-  denoiser(height: number, width: number): Promise<Program> {
+  /** The U-Net for latents of this size, `brief` where it will run a few times only; even sizes share a cheaper graph. */
+  denoiser(height: number, width: number, brief = false): Promise<Program> {
     const step = 2 ** (this.unet.down.length - 1)
     const even = height % step === 0 && width % step === 0
     const size = (name: string) => (even ? mulDim(step, symbol(name)) : symbol(name))
     const sizes = { b: symbol("b"), h: size("h"), w: size("w"), tokens: symbol("tokens") }
     const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]
-    return this.program(`unet ${even}`, "unet", () => unetGraph(this.unet, sizes).graph, { slow })
+    return this.program(`unet ${even} ${brief}`, "unet", () => unetGraph(this.unet, sizes).graph, {
+      slow,
+      brief,
+    })
   }
 
   decoder(): Promise<Program> {

@@ -27,7 +27,8 @@ function options(spec: SessionSpec): InferenceSession.SessionOptions {
   const given = spec.externals.filter((e): e is { path: string; data: Uint8Array } => "data" in e)
   return {
     executionProviders: [providers[spec.device]],
-    graphOptimizationLevel: "all",
+    // "all" adds blocked convolutions: SD 1.5 builds in 14 s instead of 5, and steps 15 % faster
+    graphOptimizationLevel: spec.brief ? "extended" : "all",
     logSeverityLevel: 4,
     ...(spec.threads ? { intraOpNumThreads: spec.threads } : {}),
     ...(given.length > 0 ? { externalData: given } : {}),

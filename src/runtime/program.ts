@@ -39,6 +39,8 @@ export interface CompileOptions {
   readonly slow?: readonly (readonly string[])[]
   /** Reads weight files where the engine cannot map them, as in browsers; each network's weights pass through memory once. */
   readonly read?: ReadWeights
+  /** The network will run a few times only: what pays off later is left out (see SessionSpec). */
+  readonly brief?: boolean
 }
 
 interface Part {
@@ -194,5 +196,6 @@ async function specOf(
     device: waves ? "cpu" : options.device,
     threads: options.threads,
     keep: last ? [] : Object.keys(part.outputs),
+    brief: options.brief,
   }
 }
