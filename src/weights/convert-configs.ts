@@ -1,3 +1,4 @@
+import { sortedKeys } from "./convert-plan.ts"
 import type { Component, Config, ModelFiles } from "./model-files.ts"
 
 /** Metadata key under which a single file keeps the configs of the folder it came from. */
@@ -21,6 +22,21 @@ const SHAPED = [
 const LIMIT = 1 << 20
 
 type Kept = Pick<ModelFiles, "components" | "scheduler" | "index">
+
+/** Entries of model_index.json that no tensor tells. */
+const SAID = ["_class_name", "force_zeros_for_empty_prompt", "requires_aesthetics_score"]
+
+/** A folder's configs as the metadata of a single file keeps them. */
+export function keptConfigs({ index, scheduler, components }: Kept): string {
+  const said = SAID.flatMap((key) => (index[key] === undefined ? [] : [[key, index[key]] as const]))
+  const configs = [...components].map(([name, { config }]) => [name, sortedKeys(config)] as const)
+  const all = {
+    model_index: Object.fromEntries(said),
+    scheduler: sortedKeys(scheduler),
+    ...Object.fromEntries(configs),
+  }
+  return JSON.stringify(all)
+}
 
 /**
  * A single file's configs: those of the folder that aquatint made it of, where its metadata keeps them and they fit the

@@ -46,6 +46,8 @@ export const plannedBytes = (tensors: Iterable<PlannedTensor>): number =>
 
 /** JSON as diffusers writes it: two spaces, keys sorted, a line feed at the end. */
 export function jsonFile(path: string, value: Record<string, unknown>): PlannedFile {
-  const sorted = Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-  return { path, text: `${JSON.stringify(sorted, null, 2)}\n` }
+  return { path, text: `${JSON.stringify(sortedKeys(value), null, 2)}\n` }
 }
+
+export const sortedKeys = (value: Record<string, unknown>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))

@@ -1,6 +1,6 @@
 import { fail } from "../errors.ts"
 import { splitCheckpoint } from "./checkpoint.ts"
-import { CONFIGS_KEY } from "./convert-configs.ts"
+import { CONFIGS_KEY, keptConfigs } from "./convert-configs.ts"
 import { configNotes, ldmFactsOf, yamlOf } from "./convert-facts.ts"
 import { textToOpenClip, unetToLdm, unusedLayer, vaeToLdm } from "./convert-ldm.ts"
 import { inOrder, type Plan, type PlannedFile, type PlannedTensor, planned } from "./convert-plan.ts"
@@ -100,7 +100,6 @@ const ARCHITECTURE: Record<Family, string> = {
 /** The original file's metadata where the folder came from one; else the modelspec of what it is. */
 function metadataOf(model: ModelFiles, kept?: Leftovers): Map<string, string> {
   if (kept && !kept.metadata.has(CONFIGS_KEY)) return new Map(kept.metadata)
-  const configs = Object.fromEntries([...model.components].map(([name, { config }]) => [name, config]))
   return new Map([
     ...(kept?.metadata ?? []),
     ["format", "pt"],
@@ -108,7 +107,7 @@ function metadataOf(model: ModelFiles, kept?: Leftovers): Map<string, string> {
     ["modelspec.architecture", ARCHITECTURE[model.family]],
     ["modelspec.implementation", "sgm"],
     ["modelspec.prediction_type", model.prediction === "v_prediction" ? "v" : model.prediction],
-    [CONFIGS_KEY, JSON.stringify({ model_index: model.index, scheduler: model.scheduler, ...configs })],
+    [CONFIGS_KEY, keptConfigs(model)],
   ])
 }
 

@@ -226,22 +226,19 @@ function taken(path: string, what: string, hint: string): never {
   fail("CONVERT_EXISTS", `${path} ${what}`, { file: path, hint })
 }
 
-function notWritten(error: unknown, path: string): never {
-  if (
-    error instanceof AquatintError ||
-    !(error instanceof Error) ||
-    !("code" in error) ||
-    error.name === "AbortError"
-  )
-    throw error
-  const code = String(error.code)
+/** What Node's file functions throw, told with the destination's name; other errors pass. */
+function notWritten(thrown: unknown, path: string): never {
+  const inner = thrown instanceof AquatintError && thrown.code === "FILE_NOT_WRITTEN" ? thrown.cause : thrown
+  const system = inner instanceof Error && !(inner instanceof AquatintError) && inner.name !== "AbortError"
+  if (!system || !("code" in inner)) throw thrown
+  const code = String(inner.code)
   const caller = ["ENOENT", "ENOTDIR", "EACCES", "EPERM", "EROFS", "ENAMETOOLONG"].includes(code)
   const hint =
     code === "ENOSPC" ? "free some space and try again" : "choose a folder that exists and may be written to"
   fail("FILE_NOT_WRITTEN", `${path}: cannot be written (${code})`, {
     hint,
     file: path,
-    cause: error,
+    cause: inner,
     blame: caller ? "caller" : "here",
   })
 }
