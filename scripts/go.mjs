@@ -51,8 +51,18 @@ async function bundle(dist) {
     child: join(dist, "runtime", "child.js"),
     "bench-child": join(dist, "cli", "bench-child.js"),
   }
-  const made = await rolldown({ input, platform: "node", external: [/^onnxruntime/, "sharp"], logLevel: "silent" })
-  await made.write({ dir: join(dist, "bin"), format: "esm", entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" })
+  const made = await rolldown({
+    input,
+    platform: "node",
+    external: [/^onnxruntime/, "sharp"],
+    logLevel: "silent",
+  })
+  await made.write({
+    dir: join(dist, "bin"),
+    format: "esm",
+    entryFileNames: "[name].js",
+    chunkFileNames: "[name]-[hash].js",
+  })
 }
 
 /** Compiles when a source's path, size or time differs from the last build. */

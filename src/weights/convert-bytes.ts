@@ -2,7 +2,7 @@ import { type FileHandle, open } from "node:fs/promises"
 import { castOf, type Target } from "./convert-cast.ts"
 import { fileError, readInto } from "./file-source.ts"
 import type { StoredTensor } from "./torch-file.ts"
-import { DTYPE_BITS } from "./view.ts"
+import { byteLength, DTYPE_BITS } from "./view.ts"
 
 /** Bytes read at a time; every element size divides it. */
 const CHUNK = 4 * 1024 * 1024
@@ -51,7 +51,8 @@ export async function* tensorBytes(view: StoredTensor, passage: Passage): AsyncG
   const cast = castOf(view.dtype, passage.dtype)
   const strides = view.strides ?? (view.transposed ? [1, view.shape[0]!] : undefined)
   const pieces = strides ? gather(view, strides, passage.pool) : sequence(view, passage.pool)
-  const output = cast ? new Uint8Array((CHUNK / cast.from) * cast.to) : undefined
+  const size = Math.min(CHUNK, byteLength(view.dtype, view.shape))
+  const output = cast ? new Uint8Array((size / cast.from) * cast.to) : undefined
   for await (const piece of pieces) {
     if (!cast || !output) {
       passage.onPiece?.(piece.length, 0)

@@ -167,7 +167,7 @@ const TENSORS: [string, Bytes, RegExp][] = [
   ["a storage that is not there", p.tensor(p.storage("7")), /^TORCH_(ARCHIVE|LEGACY)$/],
   [
     "a parameter over a number",
-    p.call("torch._utils", "_rebuild_parameter", p.int(1), p.bool(true), "}" as unknown as Bytes),
+    p.call("torch._utils", "_rebuild_parameter", p.int(1), p.bool(true), join("}")),
     /^TORCH_TENSOR$/,
   ],
 ]

@@ -15,6 +15,8 @@ const u64 = (n: number | bigint) => {
 export const little = { u16, u32, u64 }
 
 export type Bytes = Uint8Array
+/** Bytes, or Latin-1 text or numbers that stand for them. */
+export type Part = string | number[] | Bytes
 
 /** The opcodes of one protocol (0 to 5), each as the bytes that put its value on the stack. */
 export class Opcodes {
@@ -85,7 +87,7 @@ export class Opcodes {
   }
 
   /** The whole pickle: protocol line, frame from protocol 4 on, STOP. */
-  whole(...body: Bytes[]): Bytes {
+  whole(...body: Part[]): Bytes {
     const inner = join(...body, ".")
     const head = this.protocol >= 2 ? [0x80, this.protocol] : []
     return this.protocol >= 4 ? join(head, [0x95], u64(inner.length), inner) : join(head, inner)
@@ -99,7 +101,7 @@ export class Opcodes {
 }
 
 /** Strings are Latin-1 opcodes. */
-export function join(...parts: (string | number[] | Bytes)[]): Bytes {
+export function join(...parts: Part[]): Bytes {
   return Buffer.concat(parts.map((p) => (typeof p === "string" ? Buffer.from(p, "latin1") : Buffer.from(p))))
 }
 

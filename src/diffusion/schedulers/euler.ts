@@ -50,9 +50,7 @@ export const euler = define(eulerShape, (keys, asked) => {
     const x0 = cleanFromExploding(kind, sigma, x, raw)
     return { x: eulerStep(x, x0, sigma, sigmas[index + 1]!), x0 }
   }
-  const seen = continuous
-    ? sigmas.slice(0, -1).map((s) => f32(0.25 * log(s)))
-    : timesteps.map(f32)
+  const seen = continuous ? sigmas.slice(0, -1).map((s) => f32(0.25 * log(s))) : timesteps.map(f32)
   return explodingSolver(keys, seen, sigmas, () => step)
 })
 
