@@ -3,7 +3,6 @@ import { join } from "node:path"
 import { AquatintError } from "../errors.ts"
 import { CONFIGS_KEY, restoredConfigs } from "./convert-configs.ts"
 import { inOrder, jsonFile, type Plan, type PlannedFile, planned } from "./convert-plan.ts"
-import { readConfig } from "./folder.ts"
 import { readComponent, type Tree } from "./folder-layout.ts"
 import type { Component, Config, Family, ModelFiles, Variant } from "./model-files.ts"
 import { isLeftover } from "./model-files.ts"
@@ -39,15 +38,21 @@ export async function planFolder(model: ModelFiles, tokenizerFiles: TokenizerFil
   return { format: "diffusers", family: model.family, files, notes }
 }
 
-/** A component's folder: config.json and weights under the names that diffusers and transformers look for. */
-export function componentFiles(folder: string, { className, config, weights }: Component): PlannedFile[] {
+/** A component's folder: config.json (copied where there is one) and weights, named as diffusers and transformers look for them. */
+export function componentFiles(
+  folder: string,
+  { className, config, weights }: Component,
+  configFile?: string,
+): PlannedFile[] {
   const stem = /^(CLIP|StableDiffusionSafetyChecker)/.test(className) ? "model" : "diffusion_pytorch_model"
   const tensors = inOrder(
     [...weights.values()].filter(({ name }) => !isLeftover(name)).map((view) => planned(view)),
   )
   const path = (name: string) => (folder === "" ? name : `${folder}/${name}`)
   return [
-    jsonFile(path("config.json"), config),
+    configFile === undefined
+      ? jsonFile(path("config.json"), config)
+      : { path: path("config.json"), copyOf: configFile },
     { path: path(`${stem}.safetensors`), tensors, metadata: FORMAT },
   ]
 }
@@ -130,7 +135,9 @@ function leftovers(model: ModelFiles, notes: string[]): PlannedFile[] {
 /** Plans a copy of a diffusers folder: tensors under today's names in one file per component, other files as they are. */
 export async function planFolderCopy(model: ModelFiles, tree: Tree): Promise<Plan> {
   const notes: string[] = []
-  const files = [...model.components].flatMap(([name, component]) => componentFiles(name, component))
+  const files = [...model.components].flatMap(([name, component]) =>
+    componentFiles(name, component, join(model.path, name, "config.json")),
+  )
   const index: Config = { ...model.index }
   for (const [name, folder] of model.tokenizers) files.push(...(await copies(name, folder, TOKENIZER_FILE)))
   const here = await readdir(model.path)
@@ -169,12 +176,9 @@ async function otherPart(
     const small = await copies(name, folder, SMALL_FILE)
     if (!small.some(({ path }) => path === `${name}/config.json`))
       return { files: small, why: "it has no files" }
-    const component = {
-      ...(await readComponent(tree, folder)),
-      config: await readConfig(join(folder, "config.json")),
-    }
+    const component = await readComponent(tree, folder)
     const rest = small.filter(({ path }) => path !== `${name}/config.json` && !path.endsWith(".index.json"))
-    return { files: [...componentFiles(name, component), ...rest], why: "" }
+    return { files: [...componentFiles(name, component, join(folder, "config.json")), ...rest], why: "" }
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT"
     if (!missing && !(error instanceof AquatintError)) throw error

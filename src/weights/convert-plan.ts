@@ -46,8 +46,13 @@ export const plannedBytes = (tensors: Iterable<PlannedTensor>): number =>
 
 /** JSON as diffusers writes it: two spaces, keys sorted, a line feed at the end. */
 export function jsonFile(path: string, value: Record<string, unknown>): PlannedFile {
-  return { path, text: `${JSON.stringify(sortedKeys(value), null, 2)}\n` }
+  const text = JSON.stringify(sortedKeys(value), null, 2)
+  return { path, text: `${text.replace(WHOLE_FLOAT, "$1.0")}\n` }
 }
+
+/** transformers refuses 1 where its configs want 1.0, which JavaScript writes as 1. */
+const WHOLE_FLOAT =
+  /("(?:initializer_factor|initializer_range|layer_norm_eps|(?:attention_)?dropout|logit_scale_init_value)": -?\d+)(?=,?$)/gm
 
 export const sortedKeys = (value: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))

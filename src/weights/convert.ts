@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises"
-import { basename } from "node:path"
+import { basename, join } from "node:path"
 import { fail } from "../errors.ts"
 import { TARGETS } from "./convert-cast.ts"
 import { componentFiles, planFolder, planFolderCopy, type TokenizerFiles } from "./convert-folder.ts"
@@ -126,7 +126,12 @@ function planOf(
   }
   if (source.kind === "tensors") return planFolderOf(source, tokenizerFiles)
   if (source.kind === "component")
-    return { format: "component", family: "unknown", files: componentFiles("", source.component), notes: [] }
+    return {
+      format: "component",
+      family: "unknown",
+      files: componentFiles("", source.component, join(source.path, "config.json")),
+      notes: [],
+    }
   return source.model.format === "diffusers"
     ? planFolderCopy(source.model, opener.tree)
     : planFolder(source.model, tokenizerFiles)
