@@ -67,6 +67,7 @@ export interface OpAttrs {
   pad: { before: readonly number[]; after: readonly number[] }
   resize: { height: Dim; width: Dim }
   blockSum: { factor: number }
+  depthToSpace: { factor: number }
   gather: None
   scatterRows: { rows: number }
   matmul: None

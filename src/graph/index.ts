@@ -30,3 +30,4 @@ export {
   scalar,
   Tensor,
 } from "./tensor.ts"
+export { liftConvolutions } from "./winograd.ts"

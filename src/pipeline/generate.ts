@@ -113,7 +113,7 @@ async function* denoise(
   const noise = pictureNoise(settings.seed + i, settings.rng, length) // z_T     4 h w
   const start = await begin(job, sized, noise)
   if (job.frugal && settings.init && i === settings.count - 1) await networks.release("vae")
-  const net = await networks.denoiser(...sized.size, isBrief(job, sized))
+  const net = await networks.denoiser(...sized.size)
   const times: number[] = []
   const predict: Predict = (x, t) => {
     signal?.throwIfAborted()
@@ -139,15 +139,6 @@ async function* denoise(
   trace?.set("timesteps", f32(Float32Array.from(times), [times.length]))
   trace?.add("latents", f32(x, [1, sized.channels, ...sized.size]))
   return x
-}
-
-/** Steps at 64x64 latents up to which a network that starts sooner ends sooner too (docs/architecture.md). */
-const briefSteps = 5
-
-/** Whether the U-Net is built for these few steps alone. */
-function isBrief({ frugal, settings, sampling }: Job, { size }: Sized): boolean {
-  const steps = settings.count * (sampling.timesteps.length || settings.steps)
-  return frugal && (steps * size[0] * size[1]) / 4096 <= briefSteps
 }
 
 /** A black picture is never handed out as if it were one. */
@@ -246,7 +237,7 @@ async function moments(job: Job, picture: Planes): Promise<Float32Array> {
 async function decode(job: Job, z: Float32Array, { size, channels }: Sized): Promise<Picture> {
   const { networks, trace } = job
   const tile = size[0] * size[1] > wholeLatents ** 2 ? tileLatents : Number.POSITIVE_INFINITY
-  const net = await networks.decoder()
+  const net = await networks.decoder(...size)
   const latents: Planes = { data: unscale(z, networks.vae), channels, height: size[0], width: size[1] }
   const image = await tiled(latents, { tile, scale: vaeFactor(networks.vae) }, async (x) => {
     job.signal?.throwIfAborted()

@@ -1,5 +1,5 @@
 import { fail } from "../errors.ts"
-import { type Graph, mulDim, type StoredDType, type StoredTensor, symbol } from "../graph/index.ts"
+import { type Dim, type Graph, mulDim, type StoredDType, type StoredTensor, symbol } from "../graph/index.ts"
 import {
   AutoencoderKL,
   type ClipConfig,
@@ -78,7 +78,7 @@ export class Networks {
     key: string,
     weights: string,
     graph: () => Graph,
-    options: Pick<CompileOptions, "slow" | "brief"> = {},
+    options: Pick<CompileOptions, "slow"> = {},
   ): Promise<Program> {
     const known = this.programs.get(key)
     if (known) return known
@@ -101,22 +101,23 @@ export class Networks {
     )
   }
 
-  /** The U-Net for latents of this size, `brief` where it will run a few times only; even sizes share a cheaper graph. */
-  denoiser(height: number, width: number, brief = false): Promise<Program> {
+  /** The U-Net for latents of this size; sizes that divide by a power of two share a cheaper graph. */
+  denoiser(height: number, width: number): Promise<Program> {
     const step = 2 ** (this.unet.down.length - 1)
-    const even = height % step === 0 && width % step === 0
-    const size = (name: string) => (even ? mulDim(step, symbol(name)) : symbol(name))
-    const sizes = { b: symbol("b"), h: size("h"), w: size("w"), tokens: symbol("tokens") }
+    const { unit, h, w } = sides([Math.max(step, 8), step], height, width)
+    const sizes = { b: symbol("b"), h, w, tokens: symbol("tokens") }
     const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]
-    return this.program(`unet ${even} ${brief}`, "unet", () => unetGraph(this.unet, sizes).graph, {
-      slow,
-      brief,
-    })
+    return this.program(`unet ${unit}`, "unet", () => unetGraph(this.unet, sizes).graph, { slow })
   }
 
-  decoder(): Promise<Program> {
-    const sizes = { b: symbol("b"), h: symbol("h"), w: symbol("w") }
-    return this.program("vae decoder", "vae", () => decoderGraph(this.vae, sizes).graph)
+  /** The VAE's decoder for latents of this size. */
+  decoder(height: number, width: number): Promise<Program> {
+    const { unit, h, w } = sides([4], height, width)
+    return this.program(
+      `vae decoder ${unit}`,
+      "vae",
+      () => decoderGraph(this.vae, { b: symbol("b"), h, w }).graph,
+    )
   }
 
   encoder(): Promise<Program> {
@@ -133,6 +134,12 @@ export class Networks {
       await (await program.catch(() => null))?.release()
     }
   }
+}
+
+/** Names for a height and a width, as multiples of the first unit that divides both. */
+function sides(units: readonly number[], height: number, width: number): { unit: number; h: Dim; w: Dim } {
+  const unit = units.find((n) => height % n === 0 && width % n === 0) ?? 1
+  return { unit, h: mulDim(unit, symbol("h")), w: mulDim(unit, symbol("w")) }
 }
 
 /** A config of a few bytes must not ask for a network of millions of parts: each block has several tensors. */

@@ -37,8 +37,8 @@ export interface SessionSpec {
   readonly keep?: readonly string[]
   /** Treat denormal numbers as zero: training meets them in vanishing gradients, where each costs a hundred others. */
   readonly flush?: boolean
-  /** Leave out layouts that take longer to make than they save within a few runs. */
-  readonly brief?: boolean
+  /** The session will run once: nothing is prepared ahead, and its memory is exactly what its results need. */
+  readonly once?: boolean
 }
 
 export interface Engine {

@@ -18,11 +18,13 @@ import {
   type Engine,
   type Feed,
   isRef,
+  type Ref,
   type SessionSpec,
   type Value,
   value,
 } from "./engine.ts"
 import { gather, type ReadWeights } from "./gather.ts"
+import { holdConvolutions } from "./hold.ts"
 import { padConvolutions, unfuseAttention } from "./mend.ts"
 import { tryDevice } from "./trial.ts"
 
@@ -39,8 +41,6 @@ export interface CompileOptions {
   readonly slow?: readonly (readonly string[])[]
   /** Reads weight files where the engine cannot map them, as in browsers; each network's weights pass through memory once. */
   readonly read?: ReadWeights
-  /** The network will run a few times only: what pays off later is left out (see SessionSpec). */
-  readonly brief?: boolean
 }
 
 interface Part {
@@ -61,12 +61,14 @@ const memory = 4
 export class Program {
   private readonly engine: Engine
   private readonly parts: readonly Part[]
+  private readonly weights: Readonly<Record<string, Ref>>
   private readonly memos: Memo[][]
   private released = false
 
-  constructor(engine: Engine, parts: readonly Part[]) {
+  constructor(engine: Engine, parts: readonly Part[], weights: Readonly<Record<string, Ref>>) {
     this.engine = engine
     this.parts = parts
+    this.weights = weights
     this.memos = parts.map(() => [])
   }
 
@@ -76,8 +78,8 @@ export class Program {
    */
   async run(inputs: Readonly<Record<string, Value>>): Promise<Record<string, Value>> {
     if (this.released) fail("ENGINE_RELEASED", "this network was released", { blame: "here" })
-    checkFeeds(this.parts, inputs)
-    const known: Record<string, Feed> = { ...inputs }
+    checkFeeds(this.parts, inputs, this.weights)
+    const known: Record<string, Feed> = { ...this.weights, ...inputs }
     const out: Record<string, Value> = {}
     for (const [i, part] of this.parts.entries()) {
       const fast = i === this.parts.length - 1
@@ -114,17 +116,22 @@ export class Program {
     this.released = true
     for (const memo of this.memos.flat()) await this.forget(memo)
     for (const part of this.parts) await this.engine.release(part.session)
+    await this.engine.free(Object.values(this.weights).map(({ ref }) => ref))
   }
 }
 
 const pick = (known: Readonly<Record<string, Feed>>, part: Part): Record<string, Feed> =>
   Object.fromEntries(part.inputs.map(({ name }) => [name, known[name]!]))
 
-function checkFeeds(parts: readonly Part[], inputs: Readonly<Record<string, Value>>): void {
+function checkFeeds(
+  parts: readonly Part[],
+  inputs: Readonly<Record<string, Value>>,
+  weights: Readonly<Record<string, Ref>>,
+): void {
   const sizes: Record<string, number> = {}
   const specs = parts
     .flatMap((p) => p.inputs)
-    .filter(({ name }) => !parts.some((p) => p.outputs.includes(name)))
+    .filter(({ name }) => !(name in weights) && !parts.some((p) => p.outputs.includes(name)))
   for (const { name, shape } of specs) {
     const given = inputs[name] ?? fail("GRAPH_FEED", `input ${name} is missing`, { blame: "here" })
     shape.forEach((d, i) => {
@@ -159,7 +166,8 @@ export async function compile(
   const fused = attention ? graph : unfuseAttention(graph)
   const whole = options.device === "webgpu" ? padConvolutions(fused) : fused
   const lean = shareEqual(mergeLayouts(whole))
-  const stages = options.slow ? stage(lean, options.slow).stages : [lean]
+  const held = await holdConvolutions(engine, lean, weights, options)
+  const stages = options.slow ? stage(held.graph, options.slow).stages : [held.graph]
   const parts: Part[] = []
   try {
     for (const [i, part] of stages.entries()) {
@@ -170,9 +178,10 @@ export async function compile(
     }
   } catch (error) {
     for (const part of parts) await engine.release(part.session)
+    await engine.free(Object.values(held.weights).map(({ ref }) => ref))
     throw error
   }
-  return new Program(engine, parts)
+  return new Program(engine, parts, held.weights)
 }
 
 async function specOf(
@@ -196,6 +205,5 @@ async function specOf(
     device: waves ? "cpu" : options.device,
     threads: options.threads,
     keep: last ? [] : Object.keys(part.outputs),
-    brief: options.brief,
   }
 }

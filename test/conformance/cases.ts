@@ -265,6 +265,17 @@ export const cases: Record<Exclude<OpName, Leaf>, readonly Case[]> = {
         [2, 2, 6 / factor, 12 / factor],
       ),
   })),
+  depthToSpace: [2, 3].map((factor) => ({
+    shapes: [[2, 2 * factor ** 2, 2, 3]],
+    attrs: { factor },
+    want: (x) =>
+      ref.picked(x, [2, 2, 2 * factor, 3 * factor], ([b, c, h, w]) => [
+        b!,
+        ((h! % factor) * factor + (w! % factor)) * 2 + c!,
+        Math.floor(h! / factor),
+        Math.floor(w! / factor),
+      ]),
+  })),
   gather: [rows([5, 3], [0, 4, 4, 2], [4]), rows([4, 2], [1, 1, 0, 3, 3, 3], [2, 3])],
   scatterRows: [
     {

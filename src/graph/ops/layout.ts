@@ -149,6 +149,20 @@ export const layout = {
       return e.node("Mul", [mean, e.float(factor * factor)])
     },
   }),
+  /** Channels (r s c) of a place become c channels of factor x factor places. */
+  depthToSpace: row<{ factor: number }>({
+    shape: ([x], { factor }) => {
+      const [b, c, h, w] = x!.dims("b c h w")
+      const left = exactDiv(c, factor ** 2) ?? misfit("depthToSpace", [x!], `by ${factor}`)
+      return { shape: [b, left, mulDim(factor, h), mulDim(factor, w)], dtype: x!.dtype }
+    },
+    grad: (g, y, [x], { factor }) => {
+      const [b, , h, w] = x!.dims("b c h w")
+      const places = g.reshape([b, y.shape[1]!, h, factor, w, factor])
+      return [places.transpose([0, 3, 5, 1, 2, 4]).reshape(x!.shape)]
+    },
+    onnx: (e, [x], { factor }) => e.node("DepthToSpace", [x!], { blocksize: factor, mode: "DCR" }),
+  }),
   gather: row({
     shape: ([table, ids]) => ({ shape: [...ids!.shape, ...table!.shape.slice(1)], dtype: table!.dtype }),
     grad: (g, _y, [table, ids]) => [apply("scatterRows", [g, ids!], { rows: table!.shape[0]! }), null],

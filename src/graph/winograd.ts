@@ -1,0 +1,120 @@
+import type { ConvAttrs } from "./attrs.ts"
+import { type Dim, exactDiv, mulDim } from "./dim.ts"
+import { rewrite } from "./rewrite.ts"
+import { apply, constant, type Graph, input, nameOf, type Tensor } from "./tensor.ts"
+
+/** Outputs of one tile per axis, and the inputs it is made from. */
+const outputs = 4
+const inputs = outputs + 2
+const points = inputs * inputs
+
+/** Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", F(4x4, 3x3): B^T, G and A^T. */
+const fromInput = [
+  [4, 0, -5, 0, 1, 0],
+  [0, -4, -4, 1, 1, 0],
+  [0, 4, -4, -1, 1, 0],
+  [0, -2, -1, 2, 1, 0],
+  [0, 2, -1, -2, 1, 0],
+  [0, 4, 0, -5, 0, 1],
+]
+const fromFilter = [
+  [1 / 4, 0, 0],
+  [-1 / 6, -1 / 6, -1 / 6],
+  [-1 / 6, 1 / 6, -1 / 6],
+  [1 / 24, 1 / 12, 1 / 6],
+  [1 / 24, -1 / 12, 1 / 6],
+  [0, 0, 1],
+]
+const toOutput = [
+  [1, 1, 1, 1, 1, 0],
+  [0, 1, -1, 2, -2, 0],
+  [0, 1, 1, 4, 4, 0],
+  [0, 1, -1, 8, -8, 1],
+]
+
+/** A transform of both axes at once, as a constant of the given shape: the Kronecker product with itself. */
+function both(transform: readonly (readonly number[])[], shape: readonly number[]): Tensor {
+  const rows = transform.flatMap((a) => transform.flatMap((b) => a.flatMap((x) => b.map((y) => x * y))))
+  return constant(Float32Array.from(rows), shape, "f32")
+}
+
+/** Filters [o,i,3,3] at the points of the transform, [1,36,o,i]. */
+export function filterPoints(w: Tensor): Tensor {
+  const [o, i] = w.shape as [number, number]
+  const taps = w
+    .reshape([o * i, 9])
+    .transpose([1, 0])
+    .reshape([1, 9, o, i])
+  // as a convolution, since a product would need a reshape, which copies
+  return taps.conv2d(both(fromFilter, [points, 9, 1, 1]), null)
+}
+
+/**
+ * A 3x3 convolution with a border of one place, of x [b,i,h,w] with sides that divide by 4, as 36 matrix products over
+ * tiles: a quarter of the multiplications, 1.6 to 3 times as fast from 128 channels on, in 5e-6 of the result.
+ * @param u the filters as `filterPoints` gives them
+ */
+export function winograd(x: Tensor, u: Tensor, bias: Tensor | undefined): Tensor {
+  const [b, i, h, w] = x.dims("b i h w")
+  const [rows, columns] = [tiles(h), tiles(w)]
+  const places = mulDim(rows, columns)
+  const o = u.shape[2]!
+  const planes = x.reshape([mulDim(b, i), 1, h, w])
+  // all tiles of a channel by one strided convolution
+  const seen = planes.conv2d(both(fromInput, [points, 1, inputs, inputs]), null, {
+    stride: outputs,
+    pads: [1, 1, 1, 1],
+  })
+  const v = seen.reshape([b, i, points, places]).transpose([0, 2, 1, 3])
+  const products = u.matmul(v).reshape([b, points, mulDim(o, places)])
+  const made = both(toOutput, [outputs ** 2, points]).matmul(products)
+  const y = apply("depthToSpace", [made.reshape([b, mulDim(outputs ** 2, o), rows, columns])], {
+    factor: outputs,
+  })
+  return bias ? y.add(bias.reshape([o, 1, 1])) : y
+}
+
+const tiles = (side: Dim): Dim => {
+  const n = exactDiv(side, outputs)
+  if (n === null) throw new TypeError(`a side of ${side} does not divide by ${outputs}`)
+  return n
+}
+
+/** From here on the products outweigh the transforms. */
+const channels = 128
+
+/** Whether a convolution has a form by `winograd` that is faster. */
+export function suitsWinograd(node: Tensor): boolean {
+  const { stride, pads, groups } = node.attrs as unknown as ConvAttrs
+  const [o, i, kh, kw] = node.inputs[1]!.shape as [number, number, number, number]
+  const fits = kh === 3 && kw === 3 && stride === 1 && groups === 1 && pads.every((p) => p === 1)
+  const sides = node.inputs[0]!.shape.slice(2).every((side) => exactDiv(side, outputs) !== null)
+  return fits && sides && Math.min(o, i) >= channels
+}
+
+/** A graph whose heavy weights come in as inputs, and what makes each of them from the stored weights alone. */
+export interface Lifted {
+  readonly graph: Graph
+  readonly made: ReadonlyMap<string, Tensor>
+}
+
+/**
+ * Takes the weights of convolutions out of a graph, to be made once and by themselves: at the points of Winograd's
+ * transform where that is faster, else, where `heavy` says so of their name, as they are.
+ */
+export function liftConvolutions(graph: Graph, heavy: (name: string) => boolean): Lifted {
+  const made = new Map<string, Tensor>()
+  const lift = (name: string, node: Tensor): Tensor => {
+    made.set(name, node)
+    return input(name, node.shape)
+  }
+  const lifted = rewrite(graph, (node) => {
+    const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor?]
+    if (node.op !== "conv2d" || w.op !== "param") return node
+    if (suitsWinograd(node)) return winograd(x, lift(`${nameOf(w)} at points`, filterPoints(w)), bias)
+    if (!heavy(nameOf(w))) return node
+    const held = lift(`${nameOf(w)} held`, w)
+    return apply("conv2d", bias ? [x, held, bias] : [x, held], node.attrs)
+  })
+  return { graph: lifted, made }
+}
