@@ -47,9 +47,8 @@ describe.each(models)("%s gives diffusers' numbers", (name) => {
       slow: [["context", "text_embeds", "time_ids", "guidance"], ["timestep"]],
     })
     for (const n of [0, 1]) {
-      const [x, t, context, out] = ["x", "t", "context", "out"].map((key) =>
-        golden.f32(`unet.${n}.${key}`),
-      ) as [Value, Value, Value, Value]
+      const of = (key: string): Value => golden.f32(`unet.${n}.${key}`)
+      const [x, t, context, out] = [of("x"), of("t"), of("context"), of("out")]
       for (let r = 0; r < x.shape[0]!; r++) {
         const inputs: Record<string, Value> = {
           latents: row(x, r),
