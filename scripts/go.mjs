@@ -54,7 +54,7 @@ async function bundle(dist) {
   const made = await rolldown({
     input,
     platform: "node",
-    external: [/^onnxruntime/, "sharp"],
+    external: [/^onnxruntime/, "sharp", "libsql", "pg", /^@modelcontextprotocol/],
     logLevel: "silent",
   })
   await made.write({

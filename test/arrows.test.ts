@@ -17,8 +17,8 @@ const arrows: Record<string, string[]> = {
   train: below,
   trust: ["image", "text", "diffusion"],
   store: [],
-  cli: ["index", "training"],
-  server: ["index"],
+  cli: ["index", "training", "server"],
+  server: ["index", "store"],
   ui: ["index"],
 }
 
