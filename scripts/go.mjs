@@ -1,7 +1,16 @@
 // Runs the program or its tests from a clone: installs what the lockfile names, builds what changed, then gets out of the way.
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
@@ -65,6 +74,19 @@ async function bundle(dist) {
   })
 }
 
+/** The web page, made anew only when something changed that it is made of. */
+async function page(dist) {
+  const rooms = ["ui", "text", "image"].flatMap((room) => [...sources(at("src", room))])
+  const want = hash([at("scripts", "ui.mjs"), at("package-lock.json"), ...rooms].map(read).join())
+  if (read(at("dist", "ui", ".go")) === want) {
+    cpSync(at("dist", "ui"), join(dist, "ui"), { recursive: true })
+    return
+  }
+  const { buildUi } = await import("./ui.mjs")
+  await buildUi("server", join(dist, "ui"))
+  writeFileSync(join(dist, "ui", ".go"), want)
+}
+
 /** Compiles when a source's path, size or time differs from the last build. */
 async function build() {
   const stamp = at("dist", ".go")
@@ -78,6 +100,7 @@ async function build() {
   try {
     child([at("node_modules", "typescript", "bin", "tsc"), "-p", at("tsconfig.json"), "--outDir", aside])
     await bundle(aside)
+    await page(aside)
     writeFileSync(join(aside, ".go"), want)
     rmSync(at("dist"), { recursive: true, force: true })
     renameSync(aside, at("dist"))
@@ -89,7 +112,8 @@ async function build() {
 const [task, ...args] = process.argv.slice(2)
 try {
   install()
-  await build()
+  if (task === "build:web") await (await import("./ui.mjs")).buildUi("tab", at("dist-web"))
+  else await build()
 } catch (error) {
   if (!(error instanceof Failed)) throw error
   process.exit(error.status)

@@ -19,7 +19,7 @@ const arrows: Record<string, string[]> = {
   store: [],
   cli: ["index", "training", "server"],
   server: ["index", "store"],
-  ui: ["index"],
+  ui: ["index", "web", "words"],
 }
 
 const src = resolve(import.meta.dirname, "../src")

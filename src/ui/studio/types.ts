@@ -1,0 +1,170 @@
+/** What the page needs of whatever draws for it: a server's HTTP API, or an engine in this very tab. */
+export interface Studio {
+  facts(): Promise<Facts>
+  /** Queues one order; its job is in the list when the promise resolves. */
+  submit(order: Order): Promise<Job>
+  cancel(id: string): Promise<void>
+  /** Puts a queued job before another, or last where `before` is null. Absent where the queue's order is fixed. */
+  readonly move?: (id: string, before: string | null) => Promise<void>
+  /** Calls back with every job that is unfinished, whenever one changes; returns the way to stop. */
+  watch(on: (event: StudioEvent) => void): () => void
+  prints(query: PrintQuery): Promise<PrintPage>
+  print(id: string): Promise<Print>
+  /** The encoded picture, for editing, comparing and saving. */
+  blob(print: Print): Promise<Blob>
+  remove(id: string): Promise<void>
+  /** Takes a removal back. */
+  restore(id: string): Promise<void>
+  /** Where the network looked for each word, for the "how it works" view. Absent where it is not kept. */
+  readonly attention?: (print: Print) => Promise<Attention | null>
+}
+
+export interface Facts {
+  readonly version: string
+  readonly models: readonly ModelFacts[]
+  readonly samplers: readonly Choice[]
+  readonly schedules: readonly Choice[]
+  readonly loras: readonly Choice[]
+  readonly can: {
+    readonly edit: boolean
+    /** Soft seams are made by the studio. */
+    readonly feather: boolean
+  }
+  readonly limits: {
+    readonly side: number
+    readonly pixels: number
+    readonly prompt: number
+    readonly steps: number
+    readonly count: number
+  }
+}
+
+export interface Choice {
+  readonly id: string
+  readonly name: string
+}
+
+export interface ModelFacts {
+  readonly id: string
+  readonly name: string
+  readonly family: string
+  readonly variant: string
+  /** Native size in pixels. */
+  readonly width: number
+  readonly height: number
+  /** Why the model is set aside, or null. */
+  readonly setAside: string | null
+}
+
+/** What a picture is asked to be; absent means the model's own choice. */
+export interface Recipe {
+  prompt: string
+  negative?: string
+  model?: string
+  sampler?: string
+  schedule?: string
+  steps?: number
+  cfg?: number
+  seed?: number
+  width?: number
+  height?: number
+  count?: number
+  clipSkip?: number
+  strength?: number
+  rng?: "cpu" | "cuda"
+  loras?: readonly LoraUse[]
+}
+
+export interface LoraUse {
+  readonly id: string
+  readonly weight: number
+}
+
+/** A recipe with the pictures it starts from. */
+export interface Order {
+  readonly recipe: Recipe
+  readonly init?: Blob
+  readonly mask?: Blob
+  /** Width of the soft seam around a repainted part, in pixels. */
+  readonly feather?: number
+  /** A word that marks jobs which belong together. */
+  readonly group?: string
+}
+
+export type JobState = "queued" | "running" | "done" | "failed" | "cancelled"
+
+export interface Job {
+  readonly id: string
+  readonly state: JobState
+  readonly recipe: Recipe
+  /** Place in the queue, from 1; 0 when it runs. */
+  readonly position: number
+  /** 0..1 over all pictures of the job. */
+  readonly progress: number
+  readonly step: number
+  readonly steps: number
+  readonly phase: "wait" | "load" | "text" | "encode" | "denoise" | "decode"
+  /** Seconds left as the studio reckons, or null. */
+  readonly left: number | null
+  readonly created: number
+  readonly prints: readonly string[]
+  readonly error: { readonly code: string; readonly message: string; readonly hint?: string } | null
+}
+
+export type StudioEvent =
+  | { readonly type: "job"; readonly job: Job }
+  | {
+      readonly type: "preview"
+      readonly id: string
+      readonly step: number
+      readonly picture: Blob
+      readonly url: string
+    }
+  /** Pictures came or went. */
+  | { readonly type: "prints" }
+  /** The connection came or went. */
+  | { readonly type: "link"; readonly up: boolean }
+
+/** A finished picture. */
+export interface Print {
+  readonly id: string
+  readonly url: string
+  readonly thumb: string
+  readonly width: number
+  readonly height: number
+  readonly created: number
+  readonly recipe: Recipe & { readonly seed: number }
+  /** Generation parameters in AUTOMATIC1111's form. */
+  readonly infotext: string
+  /** The file's extension. */
+  readonly format: string
+}
+
+export interface PrintQuery {
+  readonly search: string
+  readonly after?: string
+}
+
+export interface PrintPage {
+  readonly prints: readonly Print[]
+  /** Where the next page begins, or null at the end. */
+  readonly next: string | null
+}
+
+/** For each token of the prompt, where the picture asked for it: shares of 0..1, averaged over steps. */
+export interface Attention {
+  readonly width: number
+  readonly height: number
+  readonly maps: readonly { readonly token: string; readonly values: Float32Array }[]
+}
+
+/** An error of the studio as the page shows it. */
+export class StudioError extends Error {
+  readonly code: string
+  readonly hint: string | undefined
+  constructor(code: string, message: string, hint?: string) {
+    super(message)
+    this.code = code
+    this.hint = hint
+  }
+}

@@ -1,0 +1,164 @@
+/** The shapes of docs/api.md, as far as the page reads them. */
+import type { Facts, Job, JobState, Print, Recipe } from "./types.ts"
+
+export interface WireRequest {
+  prompt: string
+  negative?: string
+  model?: string
+  steps?: number
+  cfg?: number
+  sampler?: string
+  schedule?: string
+  clipSkip?: number
+  seed?: number
+  width?: number
+  height?: number
+  count?: number
+  rng?: "cpu" | "cuda"
+  strength?: number
+  feather?: number
+  loras?: { id: string; weight: number }[]
+  init?: { upload: string } | { image: string }
+  mask?: { upload: string } | { image: string }
+  group?: string
+}
+
+export interface WireImage {
+  id: string
+  created: number
+  width: number
+  height: number
+  format: string
+  seed: number
+  prompt: string
+  negative: string
+  model: string
+  infotext: string
+  request: Partial<WireRequest>
+  url: string
+  thumbnail: string
+}
+
+export interface WireJob {
+  id: string
+  state: JobState | "poisoned"
+  position: number | null
+  created: number
+  progress: number
+  phase: string | null
+  step: number
+  steps: number
+  remaining: number | null
+  request: WireRequest
+  images: WireImage[]
+  error: { code: string; message: string; hint?: string } | null
+}
+
+export interface WireProgress {
+  id: string
+  progress: number
+  phase: string
+  step: number
+  steps: number
+  remaining: number | null
+}
+
+export interface WirePreview {
+  id: string
+  step: number
+  image: string
+}
+
+export interface WireInfo {
+  version: string
+  samplers: { id: string; label: string }[]
+  schedules: { id: string; label: string }[]
+  limits: { pixels: number; side: number; steps: number; count: number; promptLength: number }
+  defaultModel: string | null
+}
+
+export interface WireModels {
+  models: {
+    id: string
+    name: string
+    family: string
+    variant: string
+    width: number
+    height: number
+    default: boolean
+    setAside: { until: number; crashes: number } | null
+  }[]
+  loras: { id: string; name: string }[]
+}
+
+const named = ({ id, label }: { id: string; label: string }) => ({ id, name: label })
+
+export function factsOf(info: WireInfo, { models, loras }: WireModels): Facts {
+  const sorted = [...models].sort((a, b) => Number(b.default) - Number(a.default))
+  return {
+    version: info.version,
+    models: sorted.map((m) => ({ ...m, setAside: m.setAside ? `${m.setAside.crashes}` : null })),
+    samplers: info.samplers.map(named),
+    schedules: info.schedules.map(named),
+    loras,
+    can: { edit: true, feather: true },
+    limits: { ...info.limits, prompt: info.limits.promptLength },
+  }
+}
+
+/** A request as the page's recipe: pictures it started from are not part of it. */
+export function recipeOf(request: Partial<WireRequest>): Recipe {
+  const { init: _i, mask: _m, group: _g, ...rest } = request
+  const known: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(rest))
+    if (recipeKeys.has(key) && value !== null) known[key] = value
+  return { prompt: "", ...known }
+}
+
+const recipeKeys = new Set(
+  "prompt negative model sampler schedule steps cfg seed width height count clipSkip strength rng loras".split(
+    " ",
+  ),
+)
+
+export function printOf(image: WireImage): Print {
+  const recipe = recipeOf(image.request)
+  return {
+    id: image.id,
+    url: image.url,
+    thumb: image.thumbnail,
+    width: image.width,
+    height: image.height,
+    created: image.created,
+    recipe: {
+      ...recipe,
+      prompt: image.prompt,
+      negative: image.negative || undefined,
+      model: image.model,
+      seed: image.seed,
+    },
+    infotext: image.infotext,
+    format: image.format,
+  }
+}
+
+const phases = new Set(["load", "text", "encode", "denoise", "decode"])
+export const phaseOf = (phase: string | null, state: string): Job["phase"] => {
+  if (state === "queued") return "wait"
+  return phase !== null && phases.has(phase) ? (phase as Job["phase"]) : "load"
+}
+
+export const jobOf = (job: WireJob): Job => ({
+  id: job.id,
+  state: job.state === "poisoned" ? "failed" : job.state,
+  recipe: recipeOf(job.request),
+  position: job.position ?? 0,
+  progress: job.progress,
+  step: job.step,
+  steps: job.steps,
+  phase: phaseOf(job.phase, job.state),
+  left: job.remaining,
+  created: job.created,
+  prints: job.images.map(({ id }) => id),
+  error: job.error,
+})

@@ -1,0 +1,4 @@
+/** Prompts and metadata without the networks: for pages that show pictures which something else draws. */
+export { type Infotext, parseInfotext } from "./image/infotext.ts"
+export { type ImageMetadata, readMetadata } from "./image/metadata.ts"
+export { type PromptToken, promptTokens } from "./pipeline/prompt-tokens.ts"
