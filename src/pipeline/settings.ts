@@ -45,6 +45,13 @@ export function nativeSize(files: ModelFiles, factor: number): number {
   return files.family === "sd2" && files.prediction === "v_prediction" ? 768 : 512
 }
 
+/** A default that the model's own folder names, beside what diffusers reads there. */
+function ownDefault(files: ModelFiles, key: string): number | undefined {
+  const own = files.index._aquatint
+  const value = typeof own === "object" && own !== null ? (own as Record<string, unknown>)[key] : undefined
+  return typeof value === "number" && value >= 1 && value <= 150 ? value : undefined
+}
+
 const wholeEights = (pixels: number, step: number) => Math.max(step, Math.floor(pixels / step) * step)
 
 /** Fills in defaults and refuses what this model cannot do. @throws REQUEST_* */
@@ -69,11 +76,12 @@ export function settle(ask: GenerateRequest, files: ModelFiles, networks: Networ
       { hint: "name one with --init" },
     )
   }
+  const own = (key: string) => ownDefault(files, key)
   return {
     prompt: ask.prompt,
     negative: ask.negative ?? "",
-    steps: ask.steps ?? 20,
-    cfg: ask.cfg ?? 7.5,
+    steps: ask.steps ?? own("steps") ?? 20,
+    cfg: ask.cfg ?? own("cfg") ?? 7.5,
     imageCfg: ask.imageCfg ?? 1.5,
     guidanceRescale: ask.guidanceRescale ?? 0,
     clipSkip: ask.clipSkip,

@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
+import { fileURLToPath } from "node:url"
 import { fail } from "../errors.ts"
 import { encodeImage } from "../image/codec.ts"
 import { chooseDevice } from "../runtime/devices.ts"
@@ -68,9 +69,12 @@ export class StableDiffusion extends Model {
   }
 }
 
+/** The model that comes with the package. */
+const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", import.meta.url))
+
 /** Opens a model's headers and configs by path. */
 export async function openModel(name: string): Promise<ModelFiles> {
-  const here = resolve(name)
+  const here = name === "embedded" ? embeddedFolder : resolve(name)
   const path = (await stat(here).catch(() => null)) ? here : ((await cachedHubModel(name)) ?? here)
   const found = await stat(path).catch(() => null)
   if (!found) {

@@ -7,6 +7,8 @@ import { expected } from "../nn/index.ts"
 import type { Engine } from "../runtime/engine.ts"
 import { writeSafetensors } from "../weights/write.ts"
 import { readState } from "./checkpoint.ts"
+import { classifierTask } from "./stages/classifier.ts"
+import { type ModelParts, writeModelFolder } from "./stages/folder.ts"
 import { encodeLatents, openLatents, whitened } from "./stages/latents.ts"
 import { textModel, textTask } from "./stages/text.ts"
 import { unetTask } from "./stages/unet.ts"
@@ -41,6 +43,14 @@ const training = {
 }
 const lossWeights = z.object({ differences: z.number(), coarse: z.number(), kl: z.number() })
 
+/** A U-Net stage's weights with what belongs to them, as the folder of a model. */
+const folderStage = z.object({
+  kind: z.literal("folder"),
+  unet: z.string(),
+  size: count,
+  defaults: z.object({ steps: count, cfg: z.number() }),
+})
+
 const schema = z.discriminatedUnion("kind", [
   z.object({
     kind: z.literal("words"),
@@ -57,6 +67,12 @@ const schema = z.discriminatedUnion("kind", [
     crop: count,
     whole: z.number().min(0).max(1),
     loss: lossWeights,
+    ...training,
+  }),
+  z.object({
+    kind: z.literal("classifier"),
+    model: z.object({ channels: z.array(count).min(1), groups: count, size: count }),
+    disturb: z.number().nonnegative(),
     ...training,
   }),
   z.object({ kind: z.literal("whiten"), from: z.string(), model, seed: z.number().int() }),
@@ -83,6 +99,7 @@ const schema = z.discriminatedUnion("kind", [
     gamma: z.number().positive(),
     ...training,
   }),
+  folderStage,
 ])
 
 export type StageConfig = z.infer<typeof schema>
@@ -121,6 +138,8 @@ export const stageNames = [
   "latents-256",
   "unet-256",
   "unet-256-settle",
+  "embedded",
+  "classifier",
 ] as const
 
 /**
@@ -144,6 +163,7 @@ export async function* runStage(
     const weights = await whitened(engine, config.model, await result(root, config.from), config.seed)
     return writeWeights(folder, weights, expected(new AutoencoderKL(vaeConfig(config.model))))
   }
+  if (config.kind === "folder") return writeModelFolder(folder, await partsOf(root, config))
   const task = await taskOf(root, name, config)
   yield* train(engine, task, { folder, every: config.every, ...options })
   if (options.signal?.aborted) return
@@ -177,6 +197,7 @@ async function taskOf(root: string, name: string, config: Training): Promise<Tas
   if (config.kind === "text") return textTask(config, await readWords(join(root, config.words)))
   if (config.kind === "vae")
     return vaeTask(config, name, config.from ? await result(root, config.from) : undefined)
+  if (config.kind === "classifier") return classifierTask(config, name)
   const words = await readWords(join(root, config.words))
   const stored = await stageOf(config.latents, "latents")
   const textStage = await stageOf("text", "text")
@@ -189,6 +210,27 @@ async function taskOf(root: string, name: string, config: Training): Promise<Tas
     vae: { model: stored.model, weights: await result(root, stored.vae) },
     from: await startOf(root, config),
   })
+}
+
+/** The networks of a U-Net stage: its own two, and the autoencoder of the latents it learned from. */
+async function partsOf(root: string, { unet, size, defaults }: Of<"folder">): Promise<ModelParts> {
+  const config = await stageOf(unet, "unet")
+  const weights = await result(root, unet)
+  const { vae, model } = await stageOf(config.latents, "latents")
+  const words = join(root, config.words)
+  const of = (prefix: string) =>
+    new Map(
+      [...weights].flatMap(([key, d]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), d]] : [])),
+    )
+  const textConfig = textModel(await stageOf("text", "text"), await readWords(words))
+  return {
+    unet: { config: config.model, weights: of("unet.") },
+    text: { config: textConfig, weights: of("text.") },
+    vae: { config: model, weights: await result(root, vae) },
+    words,
+    size,
+    defaults,
+  }
 }
 
 /** Weights of the U-Net stage before, or of the text encoder alone. */

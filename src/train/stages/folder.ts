@@ -1,0 +1,105 @@
+import { copyFile, mkdir } from "node:fs/promises"
+import { join } from "node:path"
+import { fail } from "../../errors.ts"
+import { AutoencoderKL, ClipText, clipConfig, UNet, unetConfig, vaeConfig } from "../../models/index.ts"
+import { expected, type Module } from "../../nn/index.ts"
+import { castOf } from "../../weights/convert-cast.ts"
+import { writeSafetensors } from "../../weights/write.ts"
+import { writeWhole } from "../checkpoint.ts"
+import { noiseSchedule } from "./unet.ts"
+
+/** A trained model's parts: configs as diffusers and transformers spell them, and float32 weights by their keys. */
+export interface ModelParts {
+  readonly unet: { config: Readonly<Record<string, unknown>>; weights: ReadonlyMap<string, Float32Array> }
+  readonly vae: { config: Readonly<Record<string, unknown>>; weights: ReadonlyMap<string, Float32Array> }
+  readonly text: { config: Readonly<Record<string, unknown>>; weights: ReadonlyMap<string, Float32Array> }
+  /** Folder of the tokenizer's files. */
+  readonly words: string
+  /** Side of the pictures in pixels. */
+  readonly size: number
+  readonly defaults: { readonly steps: number; readonly cfg: number }
+}
+
+const tokenizerFiles = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]
+
+/** DPM-Solver++ 2M (Lu et al. 2022) over the levels the model was trained on. */
+const scheduler = {
+  _class_name: "DPMSolverMultistepScheduler",
+  ...noiseSchedule,
+  algorithm_type: "dpmsolver++",
+  solver_order: 2,
+  timestep_spacing: "trailing",
+} as const
+
+/** Writes a model as a diffusers folder in half precision; `model_index.json` last, so that a torn folder is no model. */
+export async function writeModelFolder(folder: string, parts: ModelParts): Promise<void> {
+  const { unet, vae, text, size } = parts
+  const factor = 2 ** (vaeConfig(vae.config).block_out_channels.length - 1)
+  const unetJson = { ...unet.config, sample_size: size / factor }
+  await writePart(
+    join(folder, "unet"),
+    "diffusion_pytorch_model",
+    unetJson,
+    new UNet(unetConfig(unetJson)),
+    unet.weights,
+  )
+  await writePart(
+    join(folder, "vae"),
+    "diffusion_pytorch_model",
+    vae.config,
+    new AutoencoderKL(vaeConfig(vae.config)),
+    vae.weights,
+  )
+  await writePart(
+    join(folder, "text_encoder"),
+    "model",
+    text.config,
+    new ClipText(clipConfig(text.config)),
+    text.weights,
+  )
+  await mkdir(join(folder, "tokenizer"), { recursive: true })
+  for (const name of tokenizerFiles) await copyFile(join(parts.words, name), join(folder, "tokenizer", name))
+  await mkdir(join(folder, "scheduler"), { recursive: true })
+  await json(join(folder, "scheduler", "scheduler_config.json"), scheduler)
+  await json(join(folder, "model_index.json"), {
+    _class_name: "StableDiffusionPipeline",
+    _aquatint: parts.defaults,
+    feature_extractor: [null, null],
+    requires_safety_checker: false,
+    safety_checker: [null, null],
+    scheduler: ["diffusers", scheduler._class_name],
+    text_encoder: ["transformers", "CLIPTextModel"],
+    tokenizer: ["transformers", "CLIPTokenizer"],
+    unet: ["diffusers", "UNet2DConditionModel"],
+    vae: ["diffusers", "AutoencoderKL"],
+  })
+}
+
+const json = (path: string, value: object): Promise<void> =>
+  writeWhole(path, `${JSON.stringify(value, null, 2)}\n`)
+
+const toHalf = castOf("F32", "F16")!
+
+async function writePart(
+  folder: string,
+  stem: string,
+  config: Readonly<Record<string, unknown>>,
+  net: Module,
+  weights: ReadonlyMap<string, Float32Array>,
+): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const tensors = [...expected(net)].map(([name, shape]) => {
+    const data =
+      weights.get(name) ??
+      fail("TRAIN_PART", `the trained weights lack ${name}`, { file: folder, blame: "here" })
+    const bytes = new Uint8Array(2 * data.length)
+    if (toHalf.run(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), bytes) > 0)
+      fail("TRAIN_PART", `${name} holds numbers too large for half precision`, {
+        file: folder,
+        blame: "here",
+      })
+    return { name, dtype: "F16" as const, shape, bytes }
+  })
+  await json(join(folder, "config.json"), config)
+  await writeSafetensors(join(folder, `${stem}.safetensors`), tensors, [["format", "pt"]])
+}
