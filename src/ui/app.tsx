@@ -2,6 +2,14 @@ import { signal } from "@preact/signals"
 import { useEffect } from "preact/hooks"
 import { Create } from "./create/create.tsx"
 import { listenForPictures } from "./create/pick.ts"
+import { Editor } from "./edit/editor.tsx"
+import { Enlarge } from "./edit/enlarge.tsx"
+import { Extend } from "./edit/extend.tsx"
+import { Compare } from "./gallery/compare.tsx"
+import { Gallery } from "./gallery/gallery.tsx"
+import { PrintView } from "./gallery/view.tsx"
+import { Grid } from "./grid/grid.tsx"
+import { How } from "./how/how.tsx"
 import { Shell } from "./parts/shell.tsx"
 import { route } from "./state/route.ts"
 import { facts } from "./state/store.ts"
@@ -25,8 +33,24 @@ export function App() {
 }
 
 function View() {
-  const { view } = route.value
+  const { view, ids } = route.value
   switch (view) {
+    case "gallery":
+      return <Gallery />
+    case "print":
+      return <PrintView id={ids[0]} />
+    case "compare":
+      return <Compare ids={ids} />
+    case "edit":
+      return <Editor id={ids[0]} />
+    case "extend":
+      return <Extend id={ids[0]} />
+    case "enlarge":
+      return <Enlarge id={ids[0]} />
+    case "grid":
+      return <Grid />
+    case "how":
+      return <How id={ids[0]} />
     default:
       return <Create />
   }

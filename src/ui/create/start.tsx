@@ -13,7 +13,7 @@ export function StartCard() {
       <img src={from.url} alt={words.title} width={64} height={64} />
       <div class="start-body">
         <Slider
-          label={from.mask ? words.masked : words.strength}
+          label={words.strength}
           value={recipe.value.strength ?? 0.75}
           rest={0.75}
           min={0.05}

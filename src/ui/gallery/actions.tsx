@@ -43,7 +43,7 @@ export function PrintActions({ print, after }: { print: Print; after?: () => voi
     <Button key={label} icon={icon} label={label} hint={hint} onClick={run} />
   )
   return (
-    <div class="actions" role="group" aria-label={actions.label}>
+    <fieldset class="actions" aria-label={actions.label}>
       {one("download", actions.save, () => doing(save(print)))}
       {one("reuse", actions.reuse, () => takeOver(print), actions.reuseHint)}
       {one("vary", actions.vary, () => doing(vary(print)), actions.varyHint)}
@@ -71,6 +71,6 @@ export function PrintActions({ print, after }: { print: Print; after?: () => voi
           onClick={() => doing(removePrints([print.id], after))}
         />
       </div>
-    </div>
+    </fieldset>
   )
 }

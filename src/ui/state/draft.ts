@@ -7,8 +7,6 @@ export interface StartPicture {
   readonly url: string
   readonly width: number
   readonly height: number
-  readonly mask: Blob | null
-  readonly feather: number
 }
 
 /** What the reader is writing; absent fields are the model's choice. */
@@ -57,7 +55,7 @@ export async function startFrom(blob: Blob): Promise<StartPicture> {
   const bitmap = await createImageBitmap(blob)
   const { width, height } = bitmap
   bitmap.close()
-  const next = { blob, url: URL.createObjectURL(blob), width, height, mask: null, feather: 0 }
+  const next = { blob, url: URL.createObjectURL(blob), width, height }
   setStart(next)
   if (recipe.value.strength === undefined) change({ strength: 0.75 })
   return next
@@ -79,6 +77,5 @@ export function currentOrder(): Order {
   return {
     recipe: { ...rest, ...size, strength: strength ?? 0.75 },
     init: from.blob,
-    ...(from.mask ? { mask: from.mask, feather: from.feather } : {}),
   }
 }

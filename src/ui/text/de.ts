@@ -111,7 +111,6 @@ export const de: Texts = {
     little: "wenig",
     all: "alles",
     edit: "Einen Teil davon übermalen",
-    masked: "Ein Teil davon wird neu gezeichnet",
     bad: "Diese Datei ist kein Bild, das der Browser lesen kann.",
     reuse: "Dieses Bild sagt, wie es entstanden ist.",
     reuseDo: "Seine Einstellungen nehmen",

@@ -110,7 +110,6 @@ export const en = {
     little: "a little",
     all: "everything",
     edit: "Paint a part of it",
-    masked: "A part of it is repainted",
     bad: "This file is not a picture the browser can read.",
     reuse: "This picture says how it was made.",
     reuseDo: "Use its settings",

@@ -1,0 +1,87 @@
+import { useSignal } from "@preact/signals"
+import { useEffect, useRef } from "preact/hooks"
+import { Missing } from "../gallery/view.tsx"
+import { Button, Slider } from "../parts/controls.tsx"
+import { go } from "../state/route.ts"
+import { doing, toast } from "../state/say.ts"
+import { facts, submit } from "../state/store.ts"
+import { t } from "../text/index.ts"
+import { basis, EditHead, EditPrompt, type Source, useSource } from "./editor.tsx"
+import { extended, extendFiles, noSides, type Sides, stretchEdges } from "./mask.ts"
+
+/** A picture goes on beyond its edges. */
+export function Extend({ id = "" }: { id: string | undefined }) {
+  const source = useSource(id)
+  if (source === null) return <Missing />
+  return source ? <Outpaint key={id} source={source} id={id} /> : null
+}
+
+const sideNames = ["left", "right", "top", "bottom"] as const
+
+function Outpaint({ source, id }: { source: Source; id: string }) {
+  const sides = useSignal<Sides>({ ...noSides, right: 128 })
+  const prompt = useSignal(source.recipe.prompt)
+  const words = t.value.edit
+  const most = facts.value?.limits.side ?? 2048
+  const size = extended(source.bitmap, sides.value)
+  const run = async () => {
+    if (sideNames.every((name) => sides.value[name] === 0)) return toast(words.nothingExtend)
+    const { init, mask, size } = await extendFiles(source.bitmap, sides.value)
+    // what lies outside is drawn from pure noise: there is nothing to keep of it
+    const recipe = { ...basis(source.recipe), ...size, prompt: prompt.value, strength: 1 }
+    const job = await submit({ recipe, init, mask, feather: 16 })
+    if (job) go("create")
+  }
+  return (
+    <section class="view edit" aria-labelledby="edit-title">
+      <EditHead title={words.extend} id={id} />
+      <div class="print-body">
+        <div class="print-picture">
+          <Preview source={source} sides={sides.value} />
+          <p class="soft figures">
+            {size.width} × {size.height}
+          </p>
+        </div>
+        <aside class="panel">
+          <EditPrompt value={prompt.value} onChange={(v) => (prompt.value = v)} />
+          <fieldset class="stack">
+            <legend class="soft">{words.sides}</legend>
+            {sideNames.map((name) => (
+              <Slider
+                key={name}
+                label={words[name]}
+                value={sides.value[name]}
+                rest={0}
+                min={0}
+                max={Math.min(512, most - Math.max(source.bitmap.width, source.bitmap.height))}
+                step={64}
+                show={(v) => words.by(v)}
+                onChange={(v) => (sides.value = { ...sides.value, [name]: v })}
+              />
+            ))}
+          </fieldset>
+          <Button kind="main" label={words.goExtend} onClick={() => doing(run())} />
+        </aside>
+      </div>
+    </section>
+  )
+}
+
+function Preview({ source, sides }: { source: Source; sides: Sides }) {
+  const canvas = useRef<HTMLCanvasElement>(null)
+  const { width, height } = extended(source.bitmap, sides)
+  useEffect(() => {
+    const context = canvas.current?.getContext("2d")
+    if (!context) return
+    context.clearRect(0, 0, width, height)
+    context.globalAlpha = 0.4
+    stretchEdges(context, source.bitmap, sides)
+    context.globalAlpha = 1
+    context.drawImage(source.bitmap, sides.left, sides.top)
+  })
+  return (
+    <div class="mask" style={{ "--w": width, "--h": height }}>
+      <canvas ref={canvas} width={width} height={height} role="img" aria-label={source.recipe.prompt} />
+    </div>
+  )
+}

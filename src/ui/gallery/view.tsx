@@ -1,0 +1,88 @@
+import { useEffect } from "preact/hooks"
+import { Button } from "../parts/controls.tsx"
+import { Icon } from "../parts/icon.tsx"
+import { go, link } from "../state/route.ts"
+import { doing, toast } from "../state/say.ts"
+import type { Print } from "../studio/types.ts"
+import { t } from "../text/index.ts"
+import { PrintActions } from "./actions.tsx"
+import { Facts } from "./facts.tsx"
+import { galleryOrder } from "./gallery.tsx"
+import { usePrint } from "./use-print.ts"
+
+export const Missing = () => (
+  <section class="view nothing">
+    <p>{t.value.print.missing}</p>
+    <a class="button outlined" href={link("gallery")}>
+      {t.value.nav.gallery}
+    </a>
+  </section>
+)
+
+/** One picture, large, with all it says of itself. */
+export function PrintView({ id }: { id: string | undefined }) {
+  const print = usePrint(id)
+  if (print === null) return <Missing />
+  return print ? <Open print={print} /> : null
+}
+
+function Open({ print }: { print: Print }) {
+  const words = t.value.print
+  const order = galleryOrder()
+  const at = order.findIndex((p) => p.id === print.id)
+  const before = order[at - 1]
+  const after = at < 0 ? undefined : order[at + 1]
+  useEffect(() => {
+    const keys = (event: KeyboardEvent) => {
+      if ((event.target as Element).closest("input, textarea, select, button")) return
+      if (event.key === "ArrowLeft" && before) go("print", before.id)
+      if (event.key === "ArrowRight" && after) go("print", after.id)
+      if (event.key === "Escape") go("gallery")
+    }
+    addEventListener("keydown", keys)
+    return () => removeEventListener("keydown", keys)
+  })
+  const copy = async () => {
+    await navigator.clipboard.writeText(print.infotext)
+    toast(t.value.actions.copied)
+  }
+  return (
+    <article class="view print" aria-labelledby="print-title">
+      <header class="view-head">
+        <a class="button" href={link("gallery")}>
+          <Icon name="left" />
+          <span>{t.value.nav.gallery}</span>
+        </a>
+        <span class="grow" />
+        <Button
+          kind="quiet"
+          icon="left"
+          label={words.previous}
+          disabled={!before}
+          onClick={() => before && go("print", before.id)}
+        />
+        <Button
+          kind="quiet"
+          icon="right"
+          label={words.next}
+          disabled={!after}
+          onClick={() => after && go("print", after.id)}
+        />
+      </header>
+      <div class="print-body">
+        <div class="print-picture">
+          <div class="plate" style={{ "--w": print.width, "--h": print.height }}>
+            <img src={print.url} alt={print.recipe.prompt} width={print.width} height={print.height} />
+          </div>
+          <PrintActions print={print} after={() => go("gallery")} />
+        </div>
+        <aside class="panel" aria-label={words.details}>
+          <h1 id="print-title">{print.recipe.prompt}</h1>
+          <Facts print={print} />
+          <Button icon="copy" label={words.parameters} class="outlined" onClick={() => doing(copy())} />
+          <p class="help">{words.mark}</p>
+        </aside>
+      </div>
+    </article>
+  )
+}

@@ -1,0 +1,268 @@
+import {
+  type AquatintError,
+  decodeImage,
+  encodeImage,
+  type GeneratedImage,
+  type GenerateStep,
+  type Picture,
+  type StableDiffusion,
+  samplerIds,
+  scheduleIds,
+  version,
+} from "../../web.ts"
+import { table } from "../state/disk.ts"
+import type {
+  Facts,
+  Job,
+  Order,
+  Print,
+  PrintPage,
+  PrintQuery,
+  Recipe,
+  Studio,
+  StudioEvent,
+} from "../studio/types.ts"
+
+/** A picture as this browser keeps it. */
+interface Kept {
+  readonly id: string
+  readonly created: number
+  readonly width: number
+  readonly height: number
+  readonly recipe: Recipe & { readonly seed: number }
+  readonly infotext: string
+  readonly picture: Blob
+  readonly deleted: number | null
+}
+
+interface Waiting {
+  job: Job
+  readonly order: Order
+  readonly stop: AbortController
+}
+
+const page = 60
+/** Deleted pictures can be taken back for this long, in milliseconds. */
+const undoTime = 24 * 3600 * 1000
+const kept = table<Kept>("prints")
+const newId = () => `${Date.now().toString(36)}${crypto.getRandomValues(new Uint32Array(2)).join("")}`
+
+/** A studio in this very tab: jobs run one after another, pictures are kept by the browser. */
+export class TabStudio implements Studio {
+  private readonly sd: StableDiffusion
+  private readonly waiting: Waiting[] = []
+  private readonly urls = new Map<string, string>()
+  private tell: (event: StudioEvent) => void = () => {}
+  private busy = false
+
+  constructor(sd: StableDiffusion) {
+    this.sd = sd
+  }
+
+  async facts(): Promise<Facts> {
+    const { width, height } = nativeSize(this.sd)
+    const named = (id: string) => ({ id, name: id })
+    return {
+      version,
+      models: [
+        {
+          id: this.sd.name,
+          name: this.sd.name,
+          family: this.sd.files.family,
+          variant: "base",
+          width,
+          height,
+          setAside: null,
+        },
+      ],
+      samplers: samplerIds.map(named),
+      schedules: scheduleIds.map(named),
+      loras: [],
+      can: { edit: true, feather: false },
+      limits: { side: 2048, pixels: 1024 * 1024, prompt: 8192, steps: 150, count: 4 },
+    }
+  }
+
+  async submit(order: Order): Promise<Job> {
+    const seed = order.recipe.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!
+    const job: Job = {
+      id: newId(),
+      state: "queued",
+      recipe: { ...nativeSize(this.sd), ...order.recipe, seed, model: this.sd.name },
+      position: this.waiting.length + 1,
+      progress: 0,
+      step: 0,
+      steps: 0,
+      phase: "wait",
+      left: null,
+      created: Date.now(),
+      prints: [],
+      error: null,
+    }
+    this.waiting.push({ job, order, stop: new AbortController() })
+    this.tell({ type: "job", job })
+    void this.run()
+    return job
+  }
+
+  async cancel(id: string): Promise<void> {
+    const at = this.waiting.findIndex(({ job }) => job.id === id)
+    const found = this.waiting[at]
+    if (!found) return
+    found.stop.abort()
+    if (found.job.state !== "queued") return
+    this.waiting.splice(at, 1)
+    this.change(found, { state: "cancelled" })
+    this.places()
+  }
+
+  readonly move = async (id: string, before: string | null): Promise<void> => {
+    const from = this.waiting.findIndex(({ job }) => job.id === id && job.state === "queued")
+    if (from < 0) return
+    const [moved] = this.waiting.splice(from, 1)
+    const to = before === null ? -1 : this.waiting.findIndex(({ job }) => job.id === before)
+    this.waiting.splice(to < 0 ? this.waiting.length : to, 0, moved!)
+    this.places()
+  }
+
+  watch(on: (event: StudioEvent) => void): () => void {
+    this.tell = on
+    return () => {
+      this.tell = () => {}
+    }
+  }
+
+  async prints({ search, after }: PrintQuery): Promise<PrintPage> {
+    const words = search.toLowerCase().split(/\s+/).filter(Boolean)
+    const all = (await kept.all()).filter((row) => {
+      const text = `${row.recipe.prompt} ${row.recipe.negative ?? ""} ${row.recipe.seed} ${row.recipe.model ?? ""}`
+      return row.deleted === null && words.every((word) => text.toLowerCase().includes(word))
+    })
+    all.sort((a, b) => b.created - a.created || (a.id < b.id ? 1 : -1))
+    const begin = after ? all.findIndex(({ id }) => id === after) + 1 : 0
+    const some = all.slice(begin, begin + page)
+    return {
+      prints: some.map((row) => this.printOf(row)),
+      next: begin + page < all.length ? some.at(-1)!.id : null,
+    }
+  }
+
+  async print(id: string): Promise<Print> {
+    return this.printOf(await this.row(id))
+  }
+
+  async blob(print: Print): Promise<Blob> {
+    return (await this.row(print.id)).picture
+  }
+
+  async remove(id: string): Promise<void> {
+    await kept.put({ ...(await this.row(id)), deleted: Date.now() })
+    for (const row of await kept.all())
+      if (row.deleted !== null && Date.now() - row.deleted > undoTime) await kept.delete(row.id)
+  }
+
+  async restore(id: string): Promise<void> {
+    await kept.put({ ...(await this.row(id)), deleted: null })
+  }
+
+  /** Gives the model's memory back. */
+  async close(): Promise<void> {
+    for (const { stop } of this.waiting) stop.abort()
+    await this.sd.release()
+  }
+
+  private async row(id: string): Promise<Kept> {
+    const row = await kept.get(id)
+    if (!row) throw new Error(`no picture ${id}`)
+    return row
+  }
+
+  private printOf({ id, picture, ...row }: Kept): Print {
+    const url = this.urls.get(id) ?? URL.createObjectURL(picture)
+    this.urls.set(id, url)
+    const { width, height, created, recipe, infotext } = row
+    return { id, url, thumb: url, width, height, created, recipe, infotext, format: "png" }
+  }
+
+  private change(entry: Waiting, some: Partial<Job>): void {
+    entry.job = { ...entry.job, ...some }
+    this.tell({ type: "job", job: entry.job })
+  }
+
+  private places(): void {
+    for (const [i, entry] of this.waiting.filter(({ job }) => job.state === "queued").entries())
+      this.change(entry, { position: i + 1 })
+  }
+
+  private async run(): Promise<void> {
+    if (this.busy) return
+    this.busy = true
+    for (let entry = this.waiting[0]; entry; entry = this.waiting[0]) {
+      await this.draw(entry)
+      this.waiting.splice(this.waiting.indexOf(entry), 1)
+      this.places()
+    }
+    this.busy = false
+  }
+
+  private async draw(entry: Waiting): Promise<void> {
+    this.change(entry, { state: "running", position: 0, phase: "load" })
+    const began = performance.now()
+    try {
+      const generation = this.sd.generate(await request(entry), { signal: entry.stop.signal })
+      for await (const step of generation) await this.show(entry, step, began)
+      const { images } = await generation
+      const prints: string[] = []
+      for (const image of images) prints.push(await this.keep(entry, image))
+      this.change(entry, { state: "done", progress: 1, prints })
+      this.tell({ type: "prints" })
+    } catch (error) {
+      if (entry.stop.signal.aborted) return this.change(entry, { state: "cancelled" })
+      const { code = "UNKNOWN", message, hint } = error as AquatintError
+      this.change(entry, { state: "failed", error: { code, message, hint } })
+    }
+  }
+
+  private async show(entry: Waiting, step: GenerateStep, began: number): Promise<void> {
+    const passed = (performance.now() - began) / 1000
+    const left = step.progress > 0.05 ? (passed / step.progress) * (1 - step.progress) : null
+    const { phase, progress, steps } = step
+    this.change(entry, { phase, progress, step: step.step, steps, left })
+    const small = step.preview()
+    if (!small) return
+    const picture = new Blob([(await encodeImage(small, { format: "png" })) as BlobPart], {
+      type: "image/png",
+    })
+    const url = URL.createObjectURL(picture)
+    // the page shows the newest one only
+    setTimeout(() => URL.revokeObjectURL(url), 20_000)
+    this.tell({ type: "preview", id: entry.job.id, step: step.step, picture, url })
+  }
+
+  private async keep(entry: Waiting, image: GeneratedImage): Promise<string> {
+    const id = newId()
+    const { width, height, seed, infotext } = image
+    const recipe = { ...entry.job.recipe, count: undefined, seed }
+    const picture = await image.blob("png")
+    await kept.put({ id, created: Date.now(), width, height, recipe, infotext, picture, deleted: null })
+    return id
+  }
+}
+
+async function request({ job, order }: Waiting) {
+  const { loras: _, model: __, ...recipe } = job.recipe
+  const read = async (blob: Blob | undefined): Promise<Picture | undefined> =>
+    blob && decodeImage(new Uint8Array(await blob.arrayBuffer()))
+  const [init, mask] = await Promise.all([read(order.init), read(order.mask)])
+  return { ...recipe, ...(init ? { init } : {}), ...(mask ? { mask } : {}) }
+}
+
+/** The size of the pictures the model was made for, from its configs. */
+function nativeSize({ files }: StableDiffusion): { width: number; height: number } {
+  const sample = files.components.get("unet")?.config.sample_size
+  const blocks = files.components.get("vae")?.config.block_out_channels
+  const factor = Array.isArray(blocks) ? 2 ** (blocks.length - 1) : 8
+  const large = files.family.startsWith("sdxl") ? 1024 : 512
+  const side = typeof sample === "number" ? Math.max(64, Math.floor((sample * factor) / 8) * 8) : large
+  return { width: side, height: side }
+}
