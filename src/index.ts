@@ -16,7 +16,7 @@ export { type GenerateOptions, type GenerateResult, Generation, type Timings } f
 export { formatOf, GeneratedImage, type ImageFormat } from "./pipeline/image.ts"
 export { type ModelLayout, writeRandomModel } from "./pipeline/random-model.ts"
 export type { GenerateRequest } from "./pipeline/request.ts"
-export { type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
+export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { version } from "./version.ts"
 export { type Inspection, inspect, textReport } from "./weights/inspect.ts"

@@ -28,18 +28,20 @@ export async function measure(
   tell: Tell,
 ): Promise<Figures> {
   const figures: Figures = new Map()
-  await measureWork(contenders, settings, note(figures), tell)
-  await measureStarts(contenders, settings, note(figures), tell)
-  await measureCommands(contenders, settings, note(figures), tell)
+  await measureWork(contenders, settings, note(figures, tell), tell)
+  await measureStarts(contenders, settings, note(figures, tell), tell)
+  await measureCommands(contenders, settings, note(figures, tell), tell)
   return figures
 }
 
 type Note = (measure: string, unit: "s" | "bytes", who: string, value: number | undefined) => void
 
+/** Keeps a figure, and tells it at once: a run takes a quarter of an hour. */
 const note =
-  (figures: Figures): Note =>
+  (figures: Figures, tell: Tell): Note =>
   (name, unit, who, value) => {
     if (value === undefined) return
+    tell(`${who}: ${name}: ${unit === "s" ? `${value.toFixed(2)} s` : `${(value / 2 ** 30).toFixed(2)} GB`}`)
     const row = figures.get(name) ?? { unit, by: new Map<string, number[]>() }
     row.by.set(who, [...(row.by.get(who) ?? []), value])
     figures.set(name, row)

@@ -6,6 +6,7 @@ import { addConvert } from "./convert.ts"
 import { addDataset } from "./dataset.ts"
 import { addDoctor } from "./doctor.ts"
 import { report } from "./errors.ts"
+import { addEvaluate } from "./evaluate.ts"
 import { addGenerate } from "./generate.ts"
 import { addInspect } from "./inspect.ts"
 
@@ -20,6 +21,7 @@ function program(): Command {
   addInspect(top)
   addConvert(top)
   addDataset(top)
+  addEvaluate(top)
   addBench(top)
   addDoctor(top)
   return top

@@ -70,7 +70,7 @@ export class StableDiffusion extends Model {
 }
 
 /** The model that comes with the package. */
-const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", import.meta.url))
+export const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", import.meta.url))
 
 /** Opens a model's headers and configs by path. */
 export async function openModel(name: string): Promise<ModelFiles> {

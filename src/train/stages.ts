@@ -6,7 +6,7 @@ import { AutoencoderKL, vaeConfig } from "../models/index.ts"
 import { expected } from "../nn/index.ts"
 import type { Engine } from "../runtime/engine.ts"
 import { writeSafetensors } from "../weights/write.ts"
-import { readState } from "./checkpoint.ts"
+import { readState, writeWhole } from "./checkpoint.ts"
 import { classifierTask } from "./stages/classifier.ts"
 import { type ModelParts, writeModelFolder } from "./stages/folder.ts"
 import { encodeLatents, openLatents, whitened } from "./stages/latents.ts"
@@ -168,6 +168,8 @@ export async function* runStage(
   yield* train(engine, task, { folder, every: config.every, ...options })
   if (options.signal?.aborted) return
   const shapes = new Map([...task.objective.parameters].map(([key, p]) => [key, p.shape as number[]]))
+  if (config.kind === "classifier")
+    await writeWhole(join(folder, "config.json"), JSON.stringify(config.model))
   await writeWeights(folder, await trainedWeights(folder, task, 0), shapes)
 }
 
