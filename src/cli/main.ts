@@ -9,6 +9,7 @@ import { report } from "./errors.ts"
 import { addEvaluate } from "./evaluate.ts"
 import { addGenerate } from "./generate.ts"
 import { addInspect } from "./inspect.ts"
+import { addServe } from "./serve.ts"
 
 function program(): Command {
   const top = new Command("aquatint")
@@ -24,6 +25,7 @@ function program(): Command {
   addEvaluate(top)
   addBench(top)
   addDoctor(top)
+  addServe(top)
   return top
 }
 

@@ -20,6 +20,8 @@ export interface Database extends Queries {
   /** Tells everyone who listens, in this process and, on PostgreSQL, on every machine. */
   notify(message: string): Promise<void>
   listen(heard: (message: string) => void): () => void
+  /** Hands on what a process that shares the file said. */
+  hear(message: string): void
   close(): Promise<void>
 }
 

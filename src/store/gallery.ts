@@ -80,6 +80,12 @@ export async function findImage(db: Database, id: string, owner: string): Promis
   return row ? imageOf(row) : null
 }
 
+/** Whose a picture is, and whether it was deleted. */
+export async function ownerOf(db: Database, id: string): Promise<{ owner: string; deleted: boolean } | null> {
+  const [row] = await db.query("SELECT owner, deleted FROM images WHERE id = $1", [id])
+  return row ? { owner: String(row.owner), deleted: row.deleted !== null } : null
+}
+
 /** The pictures of these jobs, in their order. */
 export async function imagesOf(db: Database, jobs: readonly string[]): Promise<Map<string, Image[]>> {
   const found = new Map<string, Image[]>(jobs.map((id) => [id, []]))
@@ -104,7 +110,9 @@ export async function markImage(
     `UPDATE images SET deleted = ${deleted ? "coalesce(deleted, {now})" : "NULL"} WHERE id = $1 AND owner = $2`,
     [id, owner],
   )
-  return findImage(db, id, owner)
+  const image = await findImage(db, id, owner)
+  if (image) await db.notify(`image ${id}`)
+  return image
 }
 
 /** Takes out the records of pictures that were deleted this many milliseconds ago. @returns their files */

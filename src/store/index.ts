@@ -11,6 +11,7 @@ export {
   imagesOf,
   listImages,
   markImage,
+  ownerOf,
   purgeImages,
   type Upload,
 } from "./gallery.ts"
@@ -33,8 +34,10 @@ export {
   findPreview,
   forgetJobs,
   type JobQuery,
+  jobsByIds,
   listJobs,
 } from "./jobs.ts"
+export { onPoint, type Point, pass } from "./points.ts"
 export { enqueue, type Move, move, type QueueLimits } from "./queue.ts"
 export { migrate } from "./schema.ts"
 export {

@@ -19,6 +19,18 @@ export async function findJob(db: Database, id: string, owner?: string): Promise
   return row ? jobOf(row) : null
 }
 
+/** These jobs, whoever's they are. */
+export async function jobsByIds(db: Database, ids: readonly string[]): Promise<Job[]> {
+  const found: Job[] = []
+  for (let at = 0; at < ids.length; at += 200) {
+    const part = ids.slice(at, at + 200)
+    const names = part.map((_, i) => `$${i + 1}`).join(", ")
+    const rows = await db.query(`SELECT ${columns} FROM jobs j WHERE j.id IN (${names})`, part)
+    found.push(...rows.map(jobOf))
+  }
+  return found
+}
+
 /** The small picture of a running job's last estimate: base64 of a PNG. */
 export async function findPreview(db: Database, id: string): Promise<string | null> {
   const [row] = await db.query("SELECT preview FROM jobs WHERE id = $1", [id])

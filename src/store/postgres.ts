@@ -75,19 +75,23 @@ class Postgres implements Database {
   }
 
   listen(heard: (message: string) => void): () => void {
-    this.ear ??= this.hear()
+    this.ear ??= this.attach()
     this.ear.catch(() => {})
     return this.listeners.add(heard)
   }
 
+  hear(message: string): void {
+    this.listeners.tell(message)
+  }
+
   /** A connection of its own that listens, and is made again when it breaks. */
-  private async hear(): Promise<pg.Client> {
+  private async attach(): Promise<pg.Client> {
     const client = new pg.Client({ ...this.pool.options, types, keepAlive: true })
     const again = () => {
       if (this.closed) return
       setTimeout(() => {
         if (this.closed) return
-        this.ear = this.hear()
+        this.ear = this.attach()
         this.ear.catch(() => {})
       }, 1000).unref()
     }

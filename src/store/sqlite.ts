@@ -115,6 +115,10 @@ class Sqlite implements Database {
     return this.listeners.add(heard)
   }
 
+  hear(message: string): void {
+    this.listeners.tell(message)
+  }
+
   async close(): Promise<void> {
     await this.turn
     this.statements.clear()

@@ -1,0 +1,113 @@
+import { readdir, stat } from "node:fs/promises"
+import { basename, join, resolve } from "node:path"
+import { AquatintError, fail } from "../errors.ts"
+import { type ModelCard, modelCard } from "../index.ts"
+
+/** A model that requests may name. Its path never leaves the server. */
+export interface KnownModel {
+  id: string
+  name: string
+  path: string
+  card: ModelCard
+}
+
+export interface ModelPlaces {
+  /** Folders whose checkpoints and model folders are offered. */
+  folders: readonly string[]
+  /** Models named one by one: paths, hub ids or built-in names. */
+  models: readonly string[]
+}
+
+/** A model's id: what its file is called, in letters that need no quoting anywhere. */
+export const idOf = (name: string): string =>
+  basename(name)
+    .replace(/\.safetensors$/i, "")
+    .normalize("NFKD")
+    .toLowerCase()
+    .replace(/[^a-z0-9._-]+/g, "-")
+    .replace(/^[^a-z0-9]+|[^a-z0-9]+$/g, "")
+    .slice(0, 80) || "model"
+
+/** The models of this server: names from outside are looked up here and never become paths. */
+export class Models {
+  private known = new Map<string, KnownModel>()
+  /** What could not be read, for the log. */
+  readonly refused: { path: string; error: AquatintError }[] = []
+  private first: string | undefined
+
+  get all(): KnownModel[] {
+    return [...this.known.values()]
+  }
+
+  get ids(): string[] {
+    return [...this.known.keys()]
+  }
+
+  /** The id of the model that is meant where none is named. */
+  get standard(): string | undefined {
+    return this.first
+  }
+
+  /** Finds and reads the headers of every model; the first one named is the standard. */
+  static async find({ folders, models }: ModelPlaces): Promise<Models> {
+    const found = new Models()
+    for (const path of models) await found.add(path)
+    for (const folder of folders) for (const path of await candidates(folder)) await found.add(path)
+    return found
+  }
+
+  private async add(path: string): Promise<void> {
+    try {
+      if ([...this.known.values()].some((model) => resolve(model.path) === resolve(path))) return
+      const card = await modelCard(path)
+      const id = this.free(idOf(path))
+      this.known.set(id, { id, name: basename(path).replace(/\.safetensors$/i, ""), path, card })
+      this.first ??= id
+    } catch (error) {
+      if (!(error instanceof AquatintError)) throw error
+      this.refused.push({ path, error })
+    }
+  }
+
+  private free(id: string): string {
+    for (let n = 1; ; n++) {
+      const name = n === 1 ? id : `${id}-${n}`
+      if (!this.known.has(name)) return name
+    }
+  }
+
+  /**
+   * The model of this name. Other programs' ways of naming one are understood: any case, with the file's ending, with
+   * a hash in brackets behind it. @throws MODEL_UNKNOWN, MODEL_NONE
+   */
+  get(name?: string): KnownModel {
+    const asked = name ?? this.first
+    if (asked === undefined)
+      return fail("MODEL_NONE", "this server has no model", {
+        blame: "here",
+        hint: "start it with --model or --models",
+      })
+    const plain = asked.replace(/ \[[0-9a-f]{6,64}\]$/, "")
+    return (
+      this.known.get(plain) ??
+      this.known.get(idOf(plain.replaceAll("\\", "/"))) ??
+      fail("MODEL_UNKNOWN", "there is no such model here", {
+        hint: `one of ${this.ids.slice(0, 20).join(", ")}`,
+      })
+    )
+  }
+}
+
+/** Checkpoints and model folders in a folder, by name. */
+async function candidates(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch(() =>
+    fail("MODELS_FOLDER", `${folder} is no folder that can be read`, { hint: "name another with --models" }),
+  )
+  const found: string[] = []
+  for (const name of names.sort()) {
+    const path = join(folder, name)
+    if (/\.safetensors$/i.test(name)) found.push(path)
+    else if (await stat(join(path, "model_index.json")).catch(() => null)) found.push(path)
+  }
+  return found
+}

@@ -1,0 +1,232 @@
+import { createHash, randomInt } from "node:crypto"
+import { fail } from "../errors.ts"
+import { checkAsk, checkImage } from "../index.ts"
+import {
+  addUpload,
+  cancelJob,
+  type Database,
+  enqueue,
+  type Files,
+  findImage,
+  findJob,
+  findUpload,
+  isOver,
+  type Job,
+  modelsSetAside,
+  newId,
+  pass,
+  type Upload,
+} from "../store/index.ts"
+import type { KnownModel, Models } from "./models.ts"
+import type { Drawing, Limits, NewJobBody, PictureRef } from "./schemas.ts"
+import { Watch, type WatchEvent } from "./watch.ts"
+
+/** Who asks: `owner` decides what they see, `client` with whom they take turns. */
+export interface Who {
+  owner: string
+  client: string
+}
+
+export interface ServiceOptions {
+  db: Database
+  files: Files
+  models: Models
+  limits: Limits
+}
+
+export interface Submission {
+  who: Who
+  body: NewJobBody
+  source: string
+  key?: string | null
+}
+
+/** The job service that every interface stands on. */
+export class Service {
+  readonly db: Database
+  readonly files: Files
+  readonly models: Models
+  readonly limits: Limits
+  readonly watch: Watch
+
+  constructor({ db, files, models, limits }: ServiceOptions) {
+    this.db = db
+    this.files = files
+    this.models = models
+    this.limits = limits
+    this.watch = new Watch(db)
+  }
+
+  close(): void {
+    this.watch.close()
+  }
+
+  /**
+   * Checks a request and queues it; it is on disk when the promise resolves.
+   * @throws MODEL_*, REQUEST_*, SAMPLER, IMAGE_*, INPUT_UNKNOWN, QUEUE_FULL, IDEMPOTENCY_KEY
+   */
+  async submit({ who, body, source, key }: Submission): Promise<{ job: Job; fresh: boolean }> {
+    const { priority, group, init, mask, ...rest } = body
+    const model = this.models.get(body.model)
+    const fingerprint = createHash("sha256").update(JSON.stringify(body)).digest("hex")
+    await this.refuseSetAside(model)
+    if (mask !== undefined && init === undefined)
+      fail("REQUEST_MASK", "a mask without a start picture", { hint: "send init as well" })
+    const start = init && (await this.held(who, init))
+    const paint = mask && (await this.held(who, mask))
+    const drawing = this.settled(rest, model, start)
+    if (start) drawing.init = start.ref
+    if (paint) drawing.mask = paint.ref
+    const inputs = [start, paint].flatMap((one) => (one && "upload" in one.ref ? [one.ref.upload] : []))
+    const queue = { total: this.limits.queue, client: this.limits.clientQueue }
+    const request = drawing as unknown as Record<string, unknown>
+    const made = await enqueue(
+      this.db,
+      {
+        owner: who.owner,
+        client: who.client,
+        source,
+        group: group ?? null,
+        priority: priority ?? 0,
+        model: model.id,
+        request,
+        key: key ?? null,
+        fingerprint,
+        inputs,
+      },
+      queue,
+    )
+    pass("accepted")
+    return made
+  }
+
+  /** Everything that a picture depends on is decided now, so that a second attempt makes the same one. */
+  private settled(
+    { loras, ...ask }: Omit<NewJobBody, "priority" | "group" | "init" | "mask">,
+    model: KnownModel,
+    start: { width: number; height: number } | undefined,
+  ): Drawing {
+    if (loras?.length)
+      fail("REQUEST_LORA", "this server has no LoRA of that name", { hint: "GET /api/models lists them" })
+    const { card } = model
+    if (!start && card.variant !== "base" && ["inpaint", "instruct"].includes(card.variant))
+      fail("REQUEST_INIT", `${model.id} needs a start picture`, { hint: "send init" })
+    const side = (pixels: number | undefined) =>
+      pixels === undefined ? card.size : Math.max(card.step, Math.floor(pixels / card.step) * card.step)
+    const drawing: Drawing = {
+      ...ask,
+      model: model.id,
+      seed: ask.seed ?? randomInt(2 ** 32),
+      width: ask.width ?? side(start?.width),
+      height: ask.height ?? side(start?.height),
+      count: ask.count ?? 1,
+    }
+    checkAsk(drawing as unknown as Parameters<typeof checkAsk>[0], card)
+    this.refuseLarge(drawing)
+    return drawing
+  }
+
+  private refuseLarge({ width, height }: Drawing): void {
+    const { pixels, side } = this.limits
+    if (width * height > pixels || Math.max(width, height) > side)
+      fail("REQUEST_SIZE", `${width}x${height} is more than this server draws`, {
+        hint: `at most ${pixels} pixels, no side above ${side}`,
+      })
+  }
+
+  private async refuseSetAside(model: KnownModel): Promise<void> {
+    const aside = (await modelsSetAside(this.db)).get(model.id)
+    if (aside)
+      fail("MODEL_SET_ASIDE", `${model.id} ended its process ${aside.crashes} times in a row`, {
+        blame: "here",
+        hint: "choose another model, or look at the server's log",
+        details: { retryAfter: Math.max(1, Math.ceil((aside.until - Date.now()) / 1000)) },
+      })
+  }
+
+  /** A picture of a request as one that is held here. */
+  private async held(
+    who: Who,
+    given: PictureRef | { data: string },
+  ): Promise<{ ref: PictureRef; width: number; height: number }> {
+    if ("data" in given) {
+      const upload = await this.upload(who, bytesOf(given.data))
+      return { ref: { upload: upload.id }, width: upload.width, height: upload.height }
+    }
+    const found =
+      "upload" in given
+        ? await findUpload(this.db, given.upload, who.owner)
+        : await findImage(this.db, given.image, who.owner)
+    if (!found)
+      return fail("INPUT_UNKNOWN", "there is no such picture here", { hint: "send it to /api/uploads first" })
+    return { ref: given, width: found.width, height: found.height }
+  }
+
+  /** Keeps a picture from outside after a look at its header; it is decoded by the worker only. @throws IMAGE_* */
+  async upload(who: Who, bytes: Uint8Array): Promise<Upload> {
+    const { uploadBytes, uploadPixels } = this.limits
+    const header = checkImage(bytes, { bytes: uploadBytes, pixels: uploadPixels })
+    const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)
+    const sha256 = Buffer.from(digest).toString("hex")
+    const file = `in-${newId()}.${header.format === "jpeg" ? "jpg" : header.format}`
+    await this.files.put(file, bytes)
+    pass("upload-written")
+    const upload = await addUpload(this.db, {
+      owner: who.owner,
+      file,
+      format: header.format,
+      width: header.width,
+      height: header.height,
+      bytes: bytes.length,
+      sha256,
+    })
+    // the same picture was here before
+    if (upload.file !== file) await this.files.remove(file)
+    return upload
+  }
+
+  /** Waits until a job is over. If the signal comes first the job is cancelled. @throws CANCELLED */
+  async finished(job: Job, signal: AbortSignal, heard: (event: WatchEvent) => void = () => {}): Promise<Job> {
+    let stop = () => {}
+    try {
+      await new Promise<void>((done, refuse) => {
+        const leave = () => {
+          void cancelJob(this.db, job.id)
+          refuse(signal.reason)
+        }
+        if (signal.aborted) return leave()
+        signal.addEventListener("abort", leave, { once: true })
+        const emit = (event: WatchEvent) => {
+          heard(event)
+          if (event.event === "end") done()
+        }
+        this.watch.subscribe({ owner: job.owner, id: job.id, previews: true, emit }).then((end) => {
+          stop = end
+        }, refuse)
+      })
+    } finally {
+      stop()
+    }
+    return (await findJob(this.db, job.id)) ?? job
+  }
+
+  isOver(job: Job): boolean {
+    return isOver(job.state)
+  }
+}
+
+/** The bytes of base64 text or a data: URL. @throws IMAGE_BASE64 */
+export function bytesOf(text: string): Uint8Array {
+  const at = text.startsWith("data:") ? text.indexOf(",") : -1
+  if (text.startsWith("data:") && !/^data:[^,]{0,200};base64$/.test(text.slice(0, at)))
+    fail("IMAGE_BASE64", "the data: URL of a picture is not in base64", { hint: "data:image/png;base64,..." })
+  const body = text.slice(at + 1)
+  if (/^https?:/i.test(body))
+    fail("IMAGE_URL", "pictures are not fetched from addresses", {
+      hint: "send the picture itself in base64",
+    })
+  const bytes = Buffer.from(body, "base64")
+  if (bytes.length < Math.floor((body.trim().length * 3) / 4) - 3)
+    fail("IMAGE_BASE64", "a picture is not in base64", { hint: "send PNG, JPEG or WebP in base64" })
+  return bytes
+}
