@@ -119,7 +119,7 @@ export async function openBase(options: ServeOptions): Promise<Base> {
     await migrate(db)
     const files = await openFiles(options.storage, hostId, options.s3)
     const models = await Models.find(options)
-    for (const { path, error } of models.refused)
+    for (const { path, error } of process.send ? [] : models.refused)
       options.log.warn("a model cannot be used", { path, code: error.code, reason: error.message })
     return { db, files, models }
   } catch (error) {
