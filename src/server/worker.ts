@@ -271,10 +271,9 @@ function asError(reason: unknown): AquatintError {
 /** An error without anything of this machine's: no paths, and of what failed here only its code. */
 export function outward(error: AquatintError): { code: string; message: string; hint?: string } {
   const strip = (text: string) =>
-    text.replace(/(?:[A-Za-z]:)?(?:[/\\][^\s/\\:,;'"]+)+[/\\]?/g, (path) => {
-      const name = path.split(/[/\\]/).filter(Boolean).at(-1) ?? ""
-      return name
-    })
+    text.replace(/(?:[A-Za-z]:)?(?:[/\\][^\s/\\:,;'"]+){2,}/g, (path) =>
+      /^\/(api|sdapi|v1)\//.test(path) ? path : (path.split(/[/\\]/).at(-1) ?? ""),
+    )
   if (error.blame === "here" && error.code === "INTERNAL")
     return { code: "INTERNAL", message: "something failed here; the server's log says what" }
   return {
