@@ -1,4 +1,5 @@
 // Builds the web page: `server` into the folder that `aquatint serve` hands out, `tab` as a static page that needs no server.
+import { cpSync, existsSync, readdirSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -11,9 +12,21 @@ const listFiles = {
   generateBundle(_, files) {
     const worker = files["sw.js"]
     if (!worker) return
-    const names = Object.keys(files).filter((name) => name !== "sw.js")
+    const pub = readdirSync(join(ui, "tab", "public"))
+    const names = [...Object.keys(files).filter((name) => name !== "sw.js" && name !== "index.html"), ...pub]
     worker.code = worker.code.replace('"__FILES__"', JSON.stringify(["./", ...names].join("\n")))
   },
+}
+
+const assets = join(dirname(dirname(ui)), "assets", "embedded")
+
+/** Where the page finds the model that comes with it: a diffusers folder or a single file; empty where there is none. */
+function embeddedModel() {
+  if (!existsSync(assets)) return ""
+  const names = readdirSync(assets)
+  if (names.includes("model_index.json")) return "./embedded"
+  const file = names.find((name) => name.endsWith(".safetensors"))
+  return file ? `./embedded/${file}` : ""
 }
 
 /** @param kind "server" or "tab" @param outDir an empty or absent folder */
@@ -21,12 +34,14 @@ export async function buildUi(kind, outDir) {
   const { build } = await import("vite")
   const root = kind === "tab" ? join(ui, "tab") : ui
   const input = { index: join(root, "index.html"), ...(kind === "tab" ? { sw: join(root, "sw.ts") } : {}) }
+  const embedded = kind === "tab" ? embeddedModel() : ""
   await build({
     root,
     configFile: false,
     logLevel: "warn",
     base: "./",
-    publicDir: join(ui, "public"),
+    publicDir: join(root, "public"),
+    define: { __EMBEDDED__: JSON.stringify(embedded) },
     plugins: [listFiles],
     oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
     build: {
@@ -44,4 +59,5 @@ export async function buildUi(kind, outDir) {
       },
     },
   })
+  if (embedded) cpSync(assets, join(outDir, "embedded"), { recursive: true })
 }

@@ -1,4 +1,5 @@
 import { signal } from "@preact/signals"
+import type { ComponentChildren } from "preact"
 import { useEffect } from "preact/hooks"
 import { Create } from "./create/create.tsx"
 import { listenForPictures } from "./create/pick.ts"
@@ -18,11 +19,11 @@ import { t } from "./text/index.ts"
 const dropping = signal(false)
 
 /** The whole page. */
-export function App() {
+export function App({ gate = null }: { gate?: ComponentChildren }) {
   useEffect(() => listenForPictures((there) => (dropping.value = there)), [])
   return (
     <Shell>
-      {facts.value && <View />}
+      {facts.value ? <View /> : gate}
       {dropping.value && (
         <div class="drop" aria-hidden="true">
           {t.value.start.drop}

@@ -1,3 +1,4 @@
+import { t } from "../text/index.ts"
 import { Composer } from "./composer.tsx"
 import { Queue } from "./queue.tsx"
 import { Settings, settingsOpen } from "./settings.tsx"
@@ -8,6 +9,7 @@ import { Strip } from "./strip.tsx"
 export function Create() {
   return (
     <div class={`create ${settingsOpen.value ? "unfolded" : ""}`}>
+      <h1 class="unseen">{t.value.nav.create}</h1>
       <div class="easel">
         <Stage />
         <Composer />

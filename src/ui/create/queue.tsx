@@ -8,13 +8,15 @@ import { phaseText } from "./stage.tsx"
 /** Jobs that run and wait, with the ways to cancel them and to change their order. */
 export function Queue() {
   const list = queue.value
-  if (list.length < 2) return null
+  const now = shown.value
+  // the only one is on the plate already
+  if (list.length === 0 || (list.length === 1 && now && "job" in now && now.job === list[0]!.id)) return null
   const waiting = list.filter((job) => job.state === "queued")
   return (
     <section class="panel queue" aria-labelledby="queue-title">
       <header>
         <h2 id="queue-title">{t.value.queue.title}</h2>
-        <span class="soft">{t.value.queue.waiting(waiting.length)}</span>
+        {waiting.length > 0 && <span class="soft">{t.value.queue.waiting(waiting.length)}</span>}
       </header>
       <ol>
         {list.map((job) => (

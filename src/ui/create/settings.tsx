@@ -12,7 +12,10 @@ export const settingsOpen = signal(false)
 /** Everything that has a good default, in three short parts. */
 export function Settings() {
   const panel = useRef<HTMLElement>(null)
-  useEffect(() => panel.current?.focus({ preventScroll: true }), [])
+  useEffect(() => {
+    panel.current?.focus({ preventScroll: true })
+    panel.current?.scrollIntoView({ block: "nearest", behavior: "smooth" })
+  }, [])
   const words = t.value
   return (
     <section

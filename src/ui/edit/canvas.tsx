@@ -23,7 +23,7 @@ export function MaskCanvas({ size, url, acts, erasing, brush, onAct }: MaskCanva
   const repaint = () => {
     const context = canvas.current?.getContext("2d")
     if (!context) return
-    context.strokeStyle = context.fillStyle = "#000"
+    context.strokeStyle = context.fillStyle = "#d4672e"
     const points = live.current
     drawMask(context, points ? [...acts.value, { kind, size: brush, points }] : acts.value)
   }

@@ -1,4 +1,5 @@
 import { useSignal } from "@preact/signals"
+import { Icon } from "../parts/icon.tsx"
 import { link } from "../state/route.ts"
 import { recent } from "../state/store.ts"
 import type { Print } from "../studio/types.ts"
@@ -16,6 +17,10 @@ export function Compare({ ids }: { ids: readonly string[] }) {
   return (
     <section class="view compare" aria-labelledby="compare-title">
       <header class="view-head">
+        <a class="button" href={link("print", first.id)}>
+          <Icon name="left" />
+          <span>{t.value.back}</span>
+        </a>
         <h1 id="compare-title">{t.value.compare.title}</h1>
       </header>
       {second ? <Pair first={first} second={second} /> : <Choose first={first} />}

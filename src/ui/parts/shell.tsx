@@ -78,7 +78,8 @@ function Switches() {
         type="button"
         class="button quiet words"
         lang={other.id}
-        aria-label={`${words.language}: ${other.name}`}
+        aria-label={`${other.id.toUpperCase()}, ${other.name}`}
+        title={words.language}
         onClick={() => (language.value = other.id)}
       >
         {other.id.toUpperCase()}

@@ -99,11 +99,12 @@ export function paintProof(out: ImageData, picture: ImageData | null, progress: 
         data[i + 1] = picture.data[i + 1]!
         data[i + 2] = picture.data[i + 2]!
       } else {
-        const light = picture ? lightAt(picture.data, i) : 0.62 + 0.1 * Math.sin((x + y) / width)
+        const even = dark ? 0.2 : 0.66
+        const light = picture ? lightAt(picture.data, i) : even + 0.1 * Math.sin((x + 2 * y) / width)
         const c = at < (dark ? light : 1 - light) ? inks.ink : inks.paper
-        data[i] = c[0]
-        data[i + 1] = c[1]
-        data[i + 2] = c[2]
+        // the dust already carries a breath of colour
+        const share = picture ? 0.62 : 1
+        for (let k = 0; k < 3; k++) data[i + k] = c[k]! * share + (picture?.data[i + k] ?? 0) * (1 - share)
       }
       data[i + 3] = 255
     }

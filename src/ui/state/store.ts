@@ -108,11 +108,9 @@ export async function submit(order: Order, show = true): Promise<Job | undefined
   try {
     const job = await studio().submit(order)
     if (!jobs.value.has(job.id)) take(job)
-    if (show) {
-      const now = shown.value
-      const busy = now && "job" in now && queue.value.some((j) => j.id === now.job && j.id !== job.id)
-      if (!busy) shown.value = { job: job.id }
-    }
+    // while another picture is drawn, that one is to be seen
+    const first = queue.value[0]
+    if (show) shown.value = { job: first?.state === "running" ? first.id : job.id }
     return job
   } catch (error) {
     complain(error)
