@@ -10,8 +10,9 @@ import { addEvaluate } from "./evaluate.ts"
 import { addGenerate } from "./generate.ts"
 import { addInspect } from "./inspect.ts"
 import { addServe } from "./serve.ts"
+import { addTrain } from "./train.ts"
 
-function program(): Command {
+async function program(args: readonly string[]): Promise<Command> {
   const top = new Command("aquatint")
     .description("Stable Diffusion in TypeScript: a sentence becomes a picture")
     .version(version)
@@ -23,6 +24,7 @@ function program(): Command {
   addConvert(top)
   addDataset(top)
   addEvaluate(top)
+  await addTrain(top, args.includes("train"))
   addBench(top)
   addDoctor(top)
   addServe(top)
@@ -43,7 +45,7 @@ function withCommand(top: Command, args: string[]): string[] {
 }
 
 async function main(args: string[]): Promise<void> {
-  const top = program()
+  const top = await program(args)
   if (args.length === 0) return top.outputHelp()
   try {
     await top.parseAsync(withCommand(top, args), { from: "user" })

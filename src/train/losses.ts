@@ -62,8 +62,7 @@ export function diffusionLoss(
 
 /**
  * Weight of a noise level. `min-snr` (Hang et al. 2023) evens out how much each level asks for; `debiased` (Yu et
- * al. 2023) weighs by 1 / sqrt(SNR). Both are relative to the loss of the clean picture, so they depend on what is
- * predicted.
+ * al. 2023) weighs by 1 / sqrt(SNR), or 1 / (SNR + 1) for v as kohya's scripts do. Both depend on what is predicted.
  */
 export function levelWeight(
   alpha: number,
@@ -72,7 +71,10 @@ export function levelWeight(
 ): number {
   if (rule.kind === "none") return 1
   const snr = alpha / Math.max(1 - alpha, 1e-8)
-  if (rule.kind === "debiased") return 1 / Math.sqrt(Math.max(Math.min(snr, 1000), 1e-3))
+  if (rule.kind === "debiased")
+    return prediction === "v_prediction"
+      ? 1 / (Math.min(snr, 1000) + 1)
+      : 1 / Math.sqrt(Math.max(Math.min(snr, 1000), 1e-4))
   const capped = Math.min(snr, rule.gamma)
   return prediction === "v_prediction" ? capped / (snr + 1) : capped / Math.max(snr, 1e-8)
 }

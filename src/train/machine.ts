@@ -1,7 +1,8 @@
-import { apply, input, toOnnx } from "../graph/index.ts"
+import { apply, input, parameter, type StoredTensor, toOnnx } from "../graph/index.ts"
 import { type Engine, type Feed, f32, isRef, type Ref, type Value, value } from "../runtime/engine.ts"
+import { gather } from "../runtime/gather.ts"
 import type { Optimizer } from "./optimizer.ts"
-import { average, knobValues, next, type Slot, type Stage, type StepGraphs } from "./step.ts"
+import { average, knobValues, next, type Objective, type Slot, type Stage, type StepGraphs } from "./step.ts"
 
 /**
  * Channels per block of onnxruntime's blocked convolutions on this processor, null where it has none: a picture of
@@ -41,6 +42,31 @@ export interface Numbers {
   readonly [metric: string]: number
 }
 
+interface Session {
+  readonly id: number
+  readonly stage: Stage
+}
+
+type Inputs = Readonly<Record<string, Value>>
+
+/** A loss of other sizes than the first. */
+export interface Sized {
+  readonly name: string
+  make(): Pick<Objective, "loss" | "metrics">
+}
+
+export interface MachineOptions {
+  readonly device?: "cpu" | "webgpu"
+  readonly threads?: number
+  /** Weights that are not learned, by the names that the graphs leave open. */
+  readonly held?: ReadonlyMap<string, StoredTensor>
+}
+
+/** Sessions for further sizes that stay built. */
+const sizesKept = 6
+/** Weights brought into the engine by one graph. */
+const heldAtOnce = 64
+
 /**
  * A network in training: weights, optimiser state and averages live in the engine and are exchanged between two sets
  * of buffers, so a step copies nothing out but its numbers.
@@ -49,7 +75,9 @@ export class Machine {
   private readonly engine: Engine
   private readonly graphs: StepGraphs
   private readonly optimizer: Optimizer
-  private readonly sessions: { batch: number | null; step: number; probes: Map<string, number> }
+  private readonly options: MachineOptions
+  private readonly sessions = new Map<string, Session>()
+  private readonly held: Record<string, Ref> = {}
   private state: Record<string, Feed>
   private spare: Record<string, Ref> = {}
 
@@ -57,14 +85,14 @@ export class Machine {
     engine: Engine,
     graphs: StepGraphs,
     optimizer: Optimizer,
-    sessions: { batch: number | null; step: number; probes: Map<string, number> },
     state: Record<string, Feed>,
+    options: MachineOptions,
   ) {
     this.engine = engine
     this.graphs = graphs
     this.optimizer = optimizer
-    this.sessions = sessions
     this.state = state
+    this.options = options
   }
 
   /** @param values every slot of a checkpoint, or the first weights alone. */
@@ -73,48 +101,95 @@ export class Machine {
     graphs: StepGraphs,
     optimizer: Optimizer,
     values: ReadonlyMap<string, Float32Array>,
-    options: { device?: "cpu" | "webgpu"; threads?: number } = {},
+    options: MachineOptions = {},
   ): Promise<Machine> {
-    const create = ({ onnx }: Stage) =>
-      engine.create({
-        onnx,
-        externals: [],
-        device: options.device ?? "cpu",
-        threads: options.threads ?? 2,
-        flush: true,
-      })
-    const sessions = {
-      batch: graphs.batch ? await create(graphs.batch) : null,
-      step: await create(graphs.step),
-      probes: new Map<string, number>(),
-    }
-    for (const [name, stage] of Object.entries(graphs.probes)) sessions.probes.set(name, await create(stage))
-    return new Machine(engine, graphs, optimizer, sessions, firstState(graphs.slots, values))
+    const machine = new Machine(engine, graphs, optimizer, firstState(graphs.slots, values), options)
+    if (graphs.batch) await machine.session("batch ", () => graphs.batch!)
+    await machine.session("step ", () => graphs.step)
+    return machine
   }
 
-  /** One batch's gradients added to the sums; only where gradients are accumulated. */
-  async accumulate(inputs: Readonly<Record<string, Value>>): Promise<Numbers> {
-    return this.run(this.sessions.batch!, this.graphs.batch!, inputs)
+  /** A session by name, built when first needed; of those for further sizes only the last few are kept. */
+  private async session(name: string, make: () => Stage): Promise<Session> {
+    const known = this.sessions.get(name)
+    if (known) {
+      this.sessions.delete(name)
+      this.sessions.set(name, known)
+      return known
+    }
+    const extra = [...this.sessions].filter(([key]) => key.startsWith("size "))
+    if (name.startsWith("size ") && extra.length >= sizesKept) {
+      this.sessions.delete(extra[0]![0])
+      await this.engine.release(extra[0]![1].id)
+    }
+    const stage = make()
+    await this.hold(stage)
+    const id = await this.engine.create({
+      onnx: stage.onnx,
+      externals: [],
+      device: this.options.device ?? "cpu",
+      threads: this.options.threads ?? 2,
+      flush: true,
+    })
+    this.sessions.set(name, { id, stage })
+    return this.sessions.get(name)!
+  }
+
+  /** Brings weights that are not learned into the engine, those a graph needs and only once. */
+  private async hold(stage: Stage): Promise<void> {
+    const values = this.options.held ?? new Map<string, StoredTensor>()
+    const wanted = stage.inputs.flatMap(({ name }) =>
+      values.has(name) && !this.held[name] ? [[name, values.get(name)!] as const] : [],
+    )
+    for (let from = 0; from < wanted.length; from += heldAtOnce) {
+      const part = new Map(wanted.slice(from, from + heldAtOnce))
+      const { weights, externals } = await gather(part, undefined)
+      const outputs = Object.fromEntries([...part].map(([name, t]) => [next(name), parameter(name, t.shape)]))
+      const onnx = toOnnx({ outputs }, weights)
+      const id = await this.engine.create({ onnx, externals, device: "cpu", once: true })
+      const out = await this.engine.run(id, {}, Object.keys(outputs))
+      await this.engine.release(id)
+      for (const name of part.keys()) this.held[name] = out[next(name)] as Ref
+    }
+  }
+
+  /**
+   * One batch's gradients added to the sums; only where gradients are accumulated.
+   * @param size name of another loss than the first, and what makes it
+   */
+  async accumulate(inputs: Inputs, size?: Sized): Promise<Numbers> {
+    return this.run(
+      size
+        ? await this.session(`size ${size.name}`, () => this.graphs.variant(size.make()))
+        : await this.session("batch ", () => this.graphs.batch!),
+      inputs,
+    )
   }
 
   /** @param step counted from 1. @param shares of the new weights in each average. */
   async step(
-    inputs: Readonly<Record<string, Value>>,
+    inputs: Inputs,
     step: number,
     rate: number,
     shares: readonly number[] = [],
+    size?: Sized,
   ): Promise<Numbers> {
     const knobs = knobValues(this.optimizer, step, rate, shares)
     const values = Object.entries(knobs).map(([name, v]) => [name, f32(Float32Array.of(v), [])])
-    return this.run(this.sessions.step, this.graphs.step, { ...inputs, ...Object.fromEntries(values) })
+    const session = size
+      ? await this.session(`size ${size.name}`, () => this.graphs.variant(size.make()))
+      : await this.session("step ", () => this.graphs.step)
+    return this.run(session, { ...inputs, ...Object.fromEntries(values) })
   }
 
-  private async run(session: number, stage: Stage, given: Readonly<Record<string, Value>>): Promise<Numbers> {
-    const feeds = Object.fromEntries(stage.inputs.map(({ name }) => [name, given[name] ?? this.state[name]!]))
+  private async run({ id, stage }: Session, given: Inputs): Promise<Numbers> {
+    const feeds = Object.fromEntries(
+      stage.inputs.map(({ name }) => [name, given[name] ?? this.state[name] ?? this.held[name]!]),
+    )
     const into = Object.fromEntries(
       stage.state.flatMap((key) => (this.spare[key] ? [[next(key), this.spare[key]!]] : [])),
     )
-    const out = await this.engine.run(session, feeds, stage.state.map(next), into)
+    const out = await this.engine.run(id, feeds, stage.state.map(next), into)
     for (const key of stage.state) {
       const old = this.state[key]!
       if (isRef(old)) this.spare[key] = old
@@ -154,26 +229,23 @@ export class Machine {
     inputs: Readonly<Record<string, Value>>,
     mean: number | null,
   ): Promise<Record<string, Value>> {
-    const stage = this.graphs.probes[name]!
+    const { id, stage } = await this.session(`probe ${name}`, () => this.graphs.probe(name))
     const suffix = mean === null ? "" : `.${average(mean)}`
     const weights = new Set(this.graphs.weights)
     const feeds = Object.fromEntries(
       stage.inputs.map(({ name: key }) => [
         key,
-        weights.has(key) ? this.state[`${key}${suffix}`]! : inputs[key]!,
+        weights.has(key) ? this.state[`${key}${suffix}`]! : (inputs[key] ?? this.held[key]!),
       ]),
     )
-    return (await this.engine.run(this.sessions.probes.get(name)!, feeds)) as Record<string, Value>
+    return (await this.engine.run(id, feeds)) as Record<string, Value>
   }
 
   async close(): Promise<void> {
-    const refs = [...Object.values(this.state), ...Object.values(this.spare)].flatMap((f) =>
-      isRef(f) ? [f.ref] : [],
-    )
+    const feeds = [this.state, this.spare, this.held].flatMap((r): Feed[] => Object.values(r))
+    const refs = feeds.flatMap((f) => (isRef(f) ? [f.ref] : []))
     await this.engine.free(refs)
-    if (this.sessions.batch !== null) await this.engine.release(this.sessions.batch)
-    await this.engine.release(this.sessions.step)
-    for (const session of this.sessions.probes.values()) await this.engine.release(session)
+    for (const { id } of this.sessions.values()) await this.engine.release(id)
   }
 }
 

@@ -178,3 +178,9 @@ export function scheduleFree({
 }
 
 const warmed = (step: number, warmup: number): number => (warmup > 0 ? Math.min(1, step / warmup) : 1)
+
+/** An optimiser whose state is some steps old already. */
+export const continued = (optimizer: Optimizer, steps: number): Optimizer => ({
+  ...optimizer,
+  knobs: (step, rate) => optimizer.knobs(step + steps, rate),
+})

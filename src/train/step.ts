@@ -15,6 +15,7 @@ import {
   type Tensor,
   toOnnx,
 } from "../graph/index.ts"
+import { workingBytes } from "./memory.ts"
 import type { Optimizer } from "./optimizer.ts"
 
 /** What is to be learned: a scalar that follows from parameters and inputs. */
@@ -39,9 +40,13 @@ export interface StepOptions {
   /** Channels per block of the processor, as `blockSize` finds it. */
   readonly block: number | null
   /** Further networks on the same weights, without gradients: outputs by name. */
-  readonly probes?: Readonly<Record<string, Readonly<Record<string, Tensor>>>>
-  /** Values of parameters that are not learned. */
+  readonly probes?: Readonly<Record<string, ProbeOutputs>>
+  /** Values of parameters that are not learned, written into the graphs. */
   readonly frozen?: ReadonlyMap<string, StoredTensor>
+  /** Names of further such parameters, which the engine holds once for all graphs. */
+  readonly held?: ReadonlySet<string>
+  /** Parameters that stand for the value of a learned one without being learned: their names, and whose value. */
+  readonly aliases?: ReadonlyMap<string, string>
 }
 
 /** A parameter, or several small ones joined to one vector: thousands of tiny nodes cost more than their arithmetic. */
@@ -70,6 +75,8 @@ export interface Stage {
   readonly inputs: readonly { name: string; shape: readonly Dim[] }[]
   /** State that is replaced: input `key`, output `next key`. */
   readonly state: readonly string[]
+  /** Bytes of the values it makes, at the moment when there are most. */
+  readonly working: number
 }
 
 /** The graphs of training: one that does it all, or one per batch and one per step. */
@@ -77,7 +84,11 @@ export interface StepGraphs {
   readonly slots: readonly Slot[]
   readonly batch: Stage | null
   readonly step: Stage
-  readonly probes: Readonly<Record<string, Stage>>
+  /** Names of the probes, and the graph of one, made when first asked for. */
+  readonly probes: ReadonlySet<string>
+  probe(name: string): Stage
+  /** The graph of a batch for another loss of the same parameters: of other sizes. */
+  variant(objective: Pick<Objective, "loss" | "metrics">): Stage
   /** Keys of the weights among the slots, which a probe may read from an average instead. */
   readonly weights: readonly string[]
 }
@@ -90,29 +101,41 @@ export const average = (i: number): string => `average ${i}`
 export function stepGraphs(objective: Objective, options: StepOptions): StepGraphs {
   const units = unitsOf(objective, options)
   const accumulate = options.accumulate ?? 1
-  const grads = unitGradients(objective, units)
-  const metrics = { loss: objective.loss, ...objective.metrics }
   const slots = slotsOf(units, options)
   const write = (outputs: Readonly<Record<string, Tensor>>) => stage(outputs, units, options)
-  const probes = Object.entries(options.probes ?? {}).map(([name, outputs]) => [name, write(outputs)])
+  const probes = options.probes ?? {}
+  const made = new Map<string, Stage>()
   const rest = {
     weights: units.map((u) => u.key),
-    probes: Object.fromEntries(probes) as Record<string, Stage>,
+    probes: new Set(Object.keys(probes)),
+    probe(name: string) {
+      if (!made.has(name)) made.set(name, write(resolved(probes[name]!)))
+      return made.get(name)!
+    },
   }
-  if (accumulate === 1)
-    return { slots, batch: null, step: write({ ...metrics, ...updates(units, grads, options) }), ...rest }
+  const whole = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) =>
+    write({ loss, ...metrics, ...updates(units, unitGradients(loss, units), options) })
+  if (accumulate === 1) return { slots, batch: null, step: whole(objective), variant: whole, ...rest }
   const sums = units.map(({ key, shape }) => input(`${key}.sum`, shape))
   const each = (of: (sum: Tensor, i: number) => Tensor) =>
     Object.fromEntries(units.map(({ key }, i) => [next(`${key}.sum`), of(sums[i]!, i)]))
-  const batch = each((sum, i) => sum.add(grads[i]!.mul(1 / accumulate)))
+  const part = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) => {
+    const grads = unitGradients(loss, units)
+    return write({ loss, ...metrics, ...each((sum, i) => sum.add(grads[i]!.mul(1 / accumulate))) })
+  }
   const step = { ...updates(units, sums, options), ...each((sum) => sum.mul(0)) }
   return {
     slots: [...slots, ...units.map((u) => slot(u, "sum", u.shape, false))],
-    batch: write({ ...metrics, ...batch }),
+    batch: part(objective),
     step: write(step),
+    variant: part,
     ...rest,
   }
 }
+
+/** Outputs of a probe, or what makes them when they are first needed. */
+export type ProbeOutputs = Readonly<Record<string, Tensor>> | (() => Readonly<Record<string, Tensor>>)
+const resolved = (outputs: ProbeOutputs) => (typeof outputs === "function" ? outputs() : outputs)
 
 /** Below this many numbers a parameter is joined with others, up to the second number in all. */
 const [small, joint] = [16384, 262144]
@@ -145,7 +168,7 @@ function unitsOf({ parameters }: Objective, { optimizer, scale = () => 1 }: Step
   return alone.map((u) => (u.shape[0] === 0 ? { ...u, shape: [total(u)] } : u))
 }
 
-function unitGradients({ loss }: Objective, units: readonly Unit[]): Tensor[] {
+function unitGradients(loss: Tensor, units: readonly Unit[]): Tensor[] {
   const grads = gradients(
     loss,
     units.flatMap((u) => u.members.map((m) => m.tensor)),
@@ -223,15 +246,18 @@ function stage(
   options: StepOptions,
 ): Stage {
   const learned = new Map(units.flatMap((u) => u.members.map((m) => [m.name, weightOf(u, m)])))
-  const open = rewrite({ outputs }, (node) =>
-    node.op === "param" ? (learned.get(nameOf(node)) ?? node) : node,
-  )
+  const value = (node: Tensor): Tensor => {
+    const name = options.aliases?.get(nameOf(node)) ?? nameOf(node)
+    return learned.get(name) ?? (options.held?.has(name) ? input(name, node.shape) : node)
+  }
+  const open = rewrite({ outputs }, (node) => (node.op === "param" ? value(node) : node))
   const graph = shareEqual(mergeLayouts(lowerConvolutions(shareEqual(open), options.block)))
   const keys = Object.keys(outputs).filter((name) => name.startsWith("next "))
   return {
     onnx: toOnnx(graph, options.frozen),
     inputs: inputsOf(graph),
     state: keys.map((name) => name.slice("next ".length)),
+    working: workingBytes(graph),
   }
 }
 

@@ -1,8 +1,8 @@
-import type { StoredTensor, Tensor } from "../graph/index.ts"
+import type { StoredTensor } from "../graph/index.ts"
 import type { Picture } from "../image/pixels.ts"
 import type { Value } from "../runtime/engine.ts"
 import type { Optimizer } from "./optimizer.ts"
-import type { Objective } from "./step.ts"
+import type { Objective, ProbeOutputs, StepGraphs } from "./step.ts"
 
 export type Inputs = Readonly<Record<string, Value>>
 
@@ -31,11 +31,21 @@ export interface Task {
   /** Decays of the moving averages. */
   readonly averages: readonly number[]
   readonly frozen?: ReadonlyMap<string, StoredTensor>
+  /** Values of parameters that are not learned and that the engine holds once for all graphs. */
+  readonly held?: ReadonlyMap<string, StoredTensor>
+  /** Parameters that stand for the value of a learned one without being learned. */
+  readonly aliases?: ReadonlyMap<string, string>
+  /** For batches of several sizes: the size of a batch by its name, and the loss of a size; `objective` is one of them. */
+  readonly sizes?: {
+    readonly first: string
+    of(index: number): string
+    loss(name: string): Pick<Objective, "loss" | "metrics">
+  }
   first(): Map<string, Float32Array> | Promise<Map<string, Float32Array>>
   /** Inputs of batch `index`, counted from 0. */
   batch(index: number): Inputs | Promise<Inputs>
   /** Other results of the same weights: outputs by name, for validation and samples. */
-  readonly probes?: Readonly<Record<string, Readonly<Record<string, Tensor>>>>
+  readonly probes?: Readonly<Record<string, ProbeOutputs>>
   validate?(probe: Probe): Promise<Record<string, number>>
   sample?(probe: Probe): Promise<Picture>
 }
@@ -52,6 +62,8 @@ export interface RunOptions {
   }
   readonly keep?: number
   readonly threads?: number
+  /** The task's graphs, where they are made already. */
+  readonly graphs?: StepGraphs
   readonly signal?: AbortSignal
 }
 

@@ -5,10 +5,10 @@ import { fail } from "../errors.ts"
 import { encodeImage } from "../image/codec.ts"
 import type { Engine } from "../runtime/engine.ts"
 import { type Progress, readCheckpoint, writeCheckpoint, writeWhole } from "./checkpoint.ts"
-import { blockSize, Machine, type Numbers } from "./machine.ts"
+import { blockSize, Machine, type Numbers, type Sized } from "./machine.ts"
 import { htmlReport } from "./report.ts"
 import { averageShare } from "./schedule.ts"
-import { type StepGraphs, stepGraphs } from "./step.ts"
+import { type StepGraphs, type StepOptions, stepGraphs } from "./step.ts"
 import type { Probe, RunOptions, Task, TrainStep } from "./task.ts"
 
 export const configHash = (task: Task): string =>
@@ -39,20 +39,34 @@ export async function* train(engine: Engine, task: Task, options: RunOptions): A
   }
 }
 
-/** Weights of the last checkpoint of a finished or running training, from one of its averages or as they are. */
+/** Weights of the last checkpoint of a finished or running training: one of its averages, another slot, or as they are. */
 export async function trainedWeights(
   folder: string,
   task: Task,
-  average: number | null,
+  slot: number | string | null,
 ): Promise<Map<string, Float32Array>> {
   const found = await readCheckpoint(join(folder, "checkpoints"), configHash(task))
   if (found === null)
     return fail("TRAIN_UNFINISHED", `${folder} holds no checkpoint`, { file: folder, hint: "train first" })
-  const suffix = average === null ? "" : `.average ${average}`
+  const suffix = slot === null ? "" : typeof slot === "string" ? `.${slot}` : `.average ${slot}`
   return new Map(
     [...task.objective.parameters.keys()].map((name) => [name, found.state.get(`${name}${suffix}`)!]),
   )
 }
+
+/** How a task's graphs are made, for a width of channel blocks. */
+export const stepOptions = (task: Task, block: number | null): StepOptions => ({
+  optimizer: task.optimizer,
+  clip: task.clip,
+  accumulate: task.accumulate,
+  scale: task.scale,
+  averages: task.averages.length,
+  frozen: task.frozen,
+  held: new Set(task.held?.keys()),
+  aliases: task.aliases,
+  block,
+  probes: task.probes,
+})
 
 class Run {
   step = 0
@@ -76,21 +90,14 @@ class Run {
   }
 
   static async begin(engine: Engine, task: Task, options: RunOptions): Promise<Run> {
-    const { optimizer, clip, accumulate, scale, averages, frozen } = task
-    const graphs = stepGraphs(task.objective, {
-      optimizer,
-      clip,
-      accumulate,
-      scale,
-      averages: averages.length,
-      frozen,
-      block: await blockSize(engine),
-      probes: task.probes,
-    })
+    const graphs = options.graphs ?? stepGraphs(task.objective, stepOptions(task, await blockSize(engine)))
     await mkdir(join(options.folder, "samples"), { recursive: true })
     const found = await readCheckpoint(join(options.folder, "checkpoints"), configHash(task))
     const state = found?.state ?? (await task.first())
-    const machine = await Machine.start(engine, graphs, optimizer, state, { threads: options.threads })
+    const machine = await Machine.start(engine, graphs, task.optimizer, state, {
+      threads: options.threads,
+      held: task.held,
+    })
     const run = new Run(task, options, machine, graphs)
     if (found) await run.restore(found.progress)
     else await writeWhole(run.log, "")
@@ -111,11 +118,15 @@ class Run {
     const step = this.step + 1
     const shares = task.averages.map((decay) => averageShare(decay, step))
     let numbers: Numbers
-    if (parts === 1) numbers = await machine.step(await task.batch(this.step), step, task.rate(step), shares)
-    else {
+    if (parts === 1) {
+      const inputs = await task.batch(this.step)
+      numbers = await machine.step(inputs, step, task.rate(step), shares, this.size(this.step))
+    } else {
       const each: Numbers[] = []
-      for (let part = 0; part < parts; part++)
-        each.push(await machine.accumulate(await task.batch(this.step * parts + part)))
+      for (let part = 0; part < parts; part++) {
+        const index = this.step * parts + part
+        each.push(await machine.accumulate(await task.batch(index), this.size(index)))
+      }
       const means = Object.keys(each[0]!).map((key) => [key, each.reduce((s, n) => s + n[key]!, 0) / parts])
       numbers = { ...Object.fromEntries(means), ...(await machine.step({}, step, task.rate(step), shares)) }
     }
@@ -127,6 +138,14 @@ class Run {
       })
     await this.after(numbers)
     return numbers
+  }
+
+  /** The loss of a batch whose size is not the first. */
+  private size(index: number): Sized | undefined {
+    const { sizes } = this.task
+    const name = sizes?.of(index)
+    if (!sizes || name === undefined || name === sizes.first) return undefined
+    return { name, make: () => sizes.loss(name) }
   }
 
   /** What falls due after a step; the checkpoint last, so that it covers the lines written before it. */

@@ -148,7 +148,7 @@ export function problemOf(error: unknown, where: string): Problem {
 }
 
 /**
- * Cuts a held-out part off: by each picture's own hash, so that adding pictures moves none of the others.
+ * Cuts a held-out part off: the pictures of the lowest hashes, so that adding pictures moves few of the others.
  * @param share of all items, 0 to 0.5; at least one where it is above 0
  */
 export function heldOut<T extends { readonly hash: string }>(
@@ -156,10 +156,8 @@ export function heldOut<T extends { readonly hash: string }>(
   share: number,
 ): { train: T[]; validation: T[] } {
   if (share <= 0 || items.length < 2) return { train: [...items], validation: [] }
-  const place = (hash: string) => Number.parseInt(hash.slice(0, 12), 16) / 2 ** 48
-  const out = new Set(items.filter((i) => place(i.hash) < share))
-  if (out.size === 0) out.add(items.reduce((a, b) => (place(a.hash) < place(b.hash) ? a : b)))
-  if (out.size === items.length) out.delete(items[0]!)
+  const count = Math.min(items.length - 1, Math.max(1, Math.round(share * items.length)))
+  const out = new Set([...items].sort((a, b) => byName(a.hash, b.hash)).slice(0, count))
   return { train: items.filter((i) => !out.has(i)), validation: items.filter((i) => out.has(i)) }
 }
 
