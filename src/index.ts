@@ -25,5 +25,13 @@ export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/st
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { spawnEngine } from "./runtime/spawn.ts"
 export { version } from "./version.ts"
+export {
+  findInLibrary,
+  type LibraryEntry,
+  listLibrary,
+  removeFromLibrary,
+  shortPath,
+} from "./weights/hub/library.ts"
+export { type PullAsk, pullModel } from "./weights/hub/pull.ts"
 export { type Inspection, inspect, textReport } from "./weights/inspect.ts"
 export { writeSafetensors } from "./weights/write.ts"

@@ -11,6 +11,7 @@ import { addGenerate } from "./generate.ts"
 import { addInspect } from "./inspect.ts"
 import { addServe } from "./serve.ts"
 import { addTrain } from "./train.ts"
+import { addModels } from "./models.ts"
 
 async function program(args: readonly string[]): Promise<Command> {
   const top = new Command("aquatint")
@@ -22,6 +23,7 @@ async function program(args: readonly string[]): Promise<Command> {
   addGenerate(top)
   addInspect(top)
   addConvert(top)
+  addModels(top)
   addDataset(top)
   addEvaluate(top)
   await addTrain(top, args.includes("train"))

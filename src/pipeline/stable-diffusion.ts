@@ -8,11 +8,12 @@ import type { DeviceName, Engine } from "../runtime/engine.ts"
 import { spawnEngine } from "../runtime/spawn.ts"
 import { tryDevice } from "../runtime/trial.ts"
 import { openFolder } from "../weights/folder.ts"
+import { cachedHubModel } from "../weights/hub/cache.ts"
+import { findInLibrary } from "../weights/hub/library.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { openSingleFile } from "../weights/single-file.ts"
 import { vouch } from "./facts.ts"
 import { readIfThere, writeAtomic } from "./files.ts"
-import { cachedHubModel } from "./hub-cache.ts"
 import { Model } from "./model.ts"
 import { Networks } from "./networks.ts"
 import { openTokenizers } from "./tokenizers.ts"
@@ -72,16 +73,20 @@ export class StableDiffusion extends Model {
 /** The model that comes with the package. */
 export const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", import.meta.url))
 
+/** A model of Hugging Face's cache or of our library. */
+const byName = async (name: string): Promise<string | null> =>
+  (await cachedHubModel(name)) ?? (await findInLibrary(name))?.path ?? null
+
 /** Opens a model's headers and configs by path. */
 export async function openModel(name: string): Promise<ModelFiles> {
   const here = name === "embedded" ? embeddedFolder : resolve(name)
-  const path = (await stat(here).catch(() => null)) ? here : ((await cachedHubModel(name)) ?? here)
+  const path = (await stat(here).catch(() => null)) ? here : ((await byName(name)) ?? here)
   const found = await stat(path).catch(() => null)
   if (!found) {
     const what =
       name === "embedded"
         ? "this build carries no model of its own"
-        : `${name} is no file or folder, and no model in Hugging Face's cache`
+        : `${name} is no file or folder, and no model of the library or of Hugging Face's cache`
     return fail("MODEL_NOT_FOUND", what, {
       hint: "name a checkpoint: --model path/to/model.safetensors, or a diffusers folder",
       file: name,

@@ -4,9 +4,10 @@ import { join } from "node:path"
 
 const id = /^[\w.-]+\/[\w.-]+$/
 
+export const cacheHome = (): string => process.env.HF_HOME ?? join(homedir(), ".cache", "huggingface")
+
 /** Where Hugging Face's tools keep downloaded models. */
-const hubFolder = (): string =>
-  process.env.HF_HUB_CACHE ?? join(process.env.HF_HOME ?? join(homedir(), ".cache", "huggingface"), "hub")
+export const hubFolder = (): string => process.env.HF_HUB_CACHE ?? join(cacheHome(), "hub")
 
 /**
  * Folder of a hub model ("org/name") that other tools have downloaded before, or null. Nothing is fetched; files are
