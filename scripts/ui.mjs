@@ -14,7 +14,7 @@ const listFiles = {
     if (!worker) return
     const pub = readdirSync(join(ui, "tab", "public"))
     const names = [...Object.keys(files).filter((name) => name !== "sw.js" && name !== "index.html"), ...pub]
-    worker.code = worker.code.replace('"__FILES__"', JSON.stringify(["./", ...names].join("\n")))
+    worker.code = worker.code.replace("__FILES__", ["./", ...names].join("|"))
   },
 }
 

@@ -17,6 +17,7 @@ const types: Record<string, string> = {
   ".wasm": "application/wasm",
   ".txt": "text/plain; charset=utf-8",
   ".map": "application/json",
+  ".gz": "application/gzip",
 }
 
 const segment = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/

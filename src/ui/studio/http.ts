@@ -57,7 +57,7 @@ export class HttpStudio implements Studio {
       ...recipe,
       loras: recipe.loras?.length ? [...recipe.loras] : undefined,
       ...(from ? { init: { upload: from } } : {}),
-      ...(over ? { mask: { upload: over }, feather } : {}),
+      ...(over ? { mask: { upload: over }, maskBlur: feather } : {}),
       ...(group ? { group } : {}),
     }
     // the same press of the button, sent twice by a shaky line, makes one job

@@ -16,7 +16,7 @@ export interface WireRequest {
   count?: number
   rng?: "cpu" | "cuda"
   strength?: number
-  feather?: number
+  maskBlur?: number
   loras?: { id: string; weight: number }[]
   init?: { upload: string } | { image: string }
   mask?: { upload: string } | { image: string }

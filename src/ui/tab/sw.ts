@@ -16,7 +16,7 @@ interface Asking extends Lasting {
 const worker = self as unknown as Worker
 
 // the build writes the list in; a changed file changes this script, and so the name of the cache
-const files = "__FILES__".split("\n")
+const files = "__FILES__".split("|")
 const app = `aquatint-app-${hash(files.join())}`
 const models = "aquatint-models"
 

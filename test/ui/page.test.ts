@@ -1,0 +1,276 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import type { Page } from "playwright-core"
+import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import { decodeImage } from "../../src/index.ts"
+import { audit, canServe, draw, type House, openHouse, setSteps } from "./serve.ts"
+
+interface ImageRecord {
+  id: string
+  prompt: string
+  sha256: string
+  seed: number
+  url: string
+  request: { steps?: number; strength?: number; maskBlur?: number; mask?: object; width?: number }
+}
+
+describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
+  let house: House
+  let folder: string
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), "aquatint-ui-files-"))
+    house = await openHouse()
+  }, 60_000)
+  afterAll(async () => {
+    await house?.close()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  const newest = async () => (await house.api<{ images: ImageRecord[] }>("/api/images")).images[0]!
+  const bytesOf = async ({ url }: ImageRecord) =>
+    new Uint8Array(await (await fetch(house.url + url)).arrayBuffer())
+  const done = (page: Page) => page.context().close()
+
+  test("a sentence and one button make a picture, and all is said aloud", async () => {
+    const { page, complaints } = await house.open()
+    expect(await page.locator("main").locator("input, select").count()).toBe(0)
+    await page.fill("#prompt", "a red fox")
+    await page.locator(".counter", { hasText: "3/75" }).waitFor()
+    await draw(page, "a red fox")
+    await page.getByRole("status").filter({ hasText: "The picture is finished." }).waitFor()
+    const image = page.locator(".plate img")
+    expect(await image.evaluate((i: HTMLImageElement) => i.naturalWidth)).toBe(64)
+    expect((await newest()).prompt).toBe("a red fox")
+    await page.reload()
+    await page.locator('.plate img[alt="Picture: a red fox"]').waitFor()
+    expect(complaints).toEqual([])
+    await done(page)
+  })
+
+  test("weights by the keyboard, then Ctrl+Enter", async () => {
+    const { page } = await house.open()
+    await page.fill("#prompt", "a red fox")
+    await page.locator("#prompt").evaluate((box: HTMLTextAreaElement) => box.setSelectionRange(2, 5))
+    await page.keyboard.press("Control+ArrowUp")
+    await page.keyboard.press("Control+ArrowUp")
+    expect(await page.inputValue("#prompt")).toBe("a (red:1.2) fox")
+    await page.keyboard.press("Control+Enter")
+    await page.locator('.plate img[alt="Picture: a (red:1.2) fox"]').waitFor()
+    await done(page)
+  })
+
+  test("a picture under way is cancelled; waiting ones change places", async () => {
+    const { page } = await house.open()
+    // large and with many steps: it runs until it is told to stop
+    const long = { prompt: "one", steps: 150, width: 512, height: 512 }
+    await fetch(`${house.url}/api/jobs`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(long),
+    })
+    const rows = page.locator(".queue-row")
+    await page.locator(".queue-row.running, .progress").first().waitFor()
+    for (const prompt of ["two", "three"]) {
+      await page.fill("#prompt", prompt)
+      await page.locator("button.main").click()
+      await rows.filter({ hasText: prompt }).waitFor()
+    }
+    await page.getByRole("button", { name: "Move up: three" }).click()
+    const names = async () => (await page.locator(".queue-row .line:first-child").allTextContents()).join()
+    await expect.poll(names).toBe("one,three,two")
+    await page.getByRole("button", { name: "Cancel: two" }).click()
+    await expect.poll(names).toBe("one,three")
+    await page.getByRole("button", { name: "Cancel: one" }).click()
+    await page.locator('.plate img[alt="Picture: three"]').waitFor()
+    const { jobs } = await house.api<{ jobs: { state: string; request: { prompt: string } }[] }>("/api/jobs")
+    const state = (prompt: string) => jobs.find((j) => j.request.prompt === prompt)?.state
+    expect([state("one"), state("two"), state("three")]).toEqual(["cancelled", "cancelled", "done"])
+    await done(page)
+  })
+
+  test("reuse takes over everything: the same file comes out again", async () => {
+    const { page } = await house.open()
+    await setSteps(page, 6)
+    await page.getByRole("button", { name: "Roll a seed" }).click()
+    await draw(page, "hills in mist")
+    const first = await newest()
+    await page.goto(`${house.url}/#/print/${first.id}`)
+    await page.getByText(String(first.seed)).first().waitFor()
+    await page.getByRole("button", { name: "Reuse" }).click()
+    expect(await page.inputValue("#prompt")).toBe("hills in mist")
+    await page.locator("button.main").click()
+    await expect.poll(async () => (await newest()).id).not.toBe(first.id)
+    expect((await newest()).sha256).toBe(first.sha256)
+    await done(page)
+  })
+
+  test("a part is painted over and drawn anew; the rest stays", async () => {
+    const { page } = await house.open()
+    await draw(page, "a calm sea")
+    const before = await newest()
+    await page.getByRole("button", { name: "Repaint" }).click()
+    const box = (await page.locator(".mask canvas").boundingBox())!
+    const at = (x: number, y: number) => [box.x + x * box.width, box.y + y * box.height] as const
+    await page.getByLabel("Brush size").fill("16")
+    await page.getByLabel("Soft edge").fill("2")
+    await page.mouse.move(...at(0.2, 0.2))
+    await page.mouse.down()
+    await page.mouse.move(...at(0.3, 0.2), { steps: 4 })
+    await page.mouse.up()
+    await page.getByRole("button", { name: "Undo" }).click()
+    await page.getByRole("button", { name: "Redo" }).click()
+    await page.getByRole("button", { name: "Repaint" }).last().click()
+    await expect.poll(async () => (await newest()).id, { timeout: 30_000 }).not.toBe(before.id)
+    const after = await newest()
+    expect(after.request).toMatchObject({ maskBlur: 2, strength: 0.85 })
+    const [old, made] = await Promise.all([before, after].map(async (i) => decodeImage(await bytesOf(i))))
+    const off = (x: number, y: number) => {
+      const i = 3 * (y * old!.width + x)
+      return Math.abs(old!.data[i]! - made!.data[i]!) + Math.abs(old!.data[i + 1]! - made!.data[i + 1]!)
+    }
+    expect(off(60, 60)).toBe(0)
+    expect([off(14, 12), off(16, 14), off(18, 12)].some((d) => d > 0)).toBe(true)
+    await done(page)
+  })
+
+  test("the brush is moved and pressed by keys alone", async () => {
+    const { page } = await house.open({}, `edit/${(await newest()).id}`)
+    await page.locator(".mask canvas").focus()
+    await page.keyboard.press("ArrowLeft")
+    await page.keyboard.press("Space")
+    const painted = await page.locator(".mask canvas").evaluate((c: HTMLCanvasElement) =>
+      c
+        .getContext("2d")!
+        .getImageData(0, 0, c.width, c.height)
+        .data.some((v) => v > 0),
+    )
+    expect(painted).toBe(true)
+    await done(page)
+  })
+
+  test("a dropped file is the start; extending and enlarging give larger pictures", async () => {
+    const { page } = await house.open()
+    const file = join(folder, "start.png")
+    writeFileSync(file, await bytesOf(await newest()))
+    const chosen = page.waitForEvent("filechooser")
+    await page.getByRole("button", { name: "Picture", exact: true }).click()
+    await (await chosen).setFiles(file)
+    await page.getByLabel("How much is redrawn").fill("0.4")
+    await draw(page, "the same, at night")
+    const made = await newest()
+    expect(made.request.strength).toBe(0.4)
+    await page.goto(`${house.url}/#/extend/${made.id}`)
+    await page.getByLabel("Right").fill("64")
+    await page.getByRole("button", { name: "Extend" }).click()
+    await expect.poll(async () => (await newest()).request.width, { timeout: 30_000 }).toBe(128)
+    await page.goto(`${house.url}/#/enlarge/${made.id}`)
+    await page.getByText("1.5").click()
+    await page.getByRole("button", { name: "Enlarge" }).click()
+    await expect.poll(async () => (await newest()).request.width, { timeout: 30_000 }).toBe(96)
+    await done(page)
+  })
+
+  test("the gallery is searched; what is deleted can be taken back; two are compared", async () => {
+    const { page } = await house.open({}, "gallery")
+    const tiles = page.locator(".tile")
+    await page.getByLabel("Search prompts").fill("hills mist")
+    await expect.poll(() => tiles.count()).toBe(2)
+    await page.getByRole("button", { name: "Select" }).click()
+    for (const box of await page.getByRole("checkbox").all()) await box.check()
+    await page.getByRole("button", { name: "Delete" }).click()
+    await expect.poll(() => tiles.count()).toBe(0)
+    await page.getByRole("button", { name: "Undo" }).click()
+    await expect.poll(() => tiles.count()).toBe(2)
+    for (const box of await page.getByRole("checkbox").all()) await box.check()
+    await page.getByRole("button", { name: "Compare two" }).click()
+    await page.getByText("Same settings throughout.").waitFor()
+    await page.getByLabel("Divider between the two pictures").press("ArrowRight")
+    await done(page)
+  })
+
+  test("a grid draws every combination with one seed", async () => {
+    const { page } = await house.open({}, "grid")
+    await page.fill("#prompt", "a teapot")
+    await page.getByLabel("Values").first().fill("1, 2")
+    await page.getByLabel("Down", { exact: true }).selectOption("")
+    await page.getByRole("button", { name: "Draw 2 pictures" }).click()
+    await expect.poll(() => page.locator(".sheet tbody a img").count(), { timeout: 30_000 }).toBe(2)
+    const { images } = await house.api<{ images: ImageRecord[] }>("/api/images?search=teapot")
+    expect(images.map((i) => i.request.steps).sort()).toEqual([1, 2])
+    expect(new Set(images.map((i) => i.seed)).size).toBe(1)
+    await done(page)
+  })
+
+  test("how it works: tokens with their numbers, and every step of the picture", async () => {
+    const { page } = await house.open()
+    await setSteps(page, 12)
+    await page.getByText("Own", { exact: true }).click()
+    await page.getByLabel("Width").fill("256")
+    await page.getByLabel("Height").fill("256")
+    await draw(page, "a fox")
+    await page.goto(`${house.url}/#/how/${(await newest()).id}`)
+    await page.locator(".tokens li", { hasText: "3240" }).waitFor()
+    await page.getByLabel("Step to look at").waitFor()
+    expect(Number(await page.getByLabel("Step to look at").getAttribute("max"))).toBeGreaterThan(1)
+    await done(page)
+  })
+
+  test("German, by the browser's language and by the button", async () => {
+    const { page } = await house.open({ locale: "de-DE" })
+    await page.getByRole("button", { name: "Zeichnen", exact: true }).waitFor()
+    expect(await page.locator("html").getAttribute("lang")).toBe("de")
+    await page.getByRole("button", { name: "Einstellungen" }).click()
+    await page.getByText("Was fehlen soll").waitFor()
+    await page.getByRole("button", { name: "EN, English" }).click()
+    await page.getByText("What to avoid").waitFor()
+    await page.reload()
+    await page.getByRole("button", { name: "Generate", exact: true }).waitFor()
+    await done(page)
+  })
+
+  test("on a phone nothing is wider than the screen, and the button is in reach", {
+    timeout: 120_000,
+  }, async () => {
+    const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, locale: "de" }
+    const { page } = await house.open(phone)
+    const button = (await page.locator("button.main").boundingBox())!
+    expect(button.y + button.height).toBeLessThan(844 - 56)
+    const { id } = await newest()
+    for (const view of ["", "gallery", `print/${id}`, `edit/${id}`, `extend/${id}`, "grid", `how/${id}`]) {
+      await page.goto(`${house.url}/#/${view}`)
+      await page.locator("main h1").first().waitFor({ state: "attached" })
+      expect(await page.evaluate(() => document.documentElement.scrollWidth), view).toBeLessThanOrEqual(390)
+    }
+    await done(page)
+  })
+
+  test.each(["light", "dark"] as const)(
+    "axe finds nothing wrong, %s",
+    { timeout: 120_000 },
+    async (colorScheme) => {
+      const { page } = await house.open({ colorScheme, reducedMotion: "reduce" })
+      const { id } = await newest()
+      const views = [
+        "",
+        "gallery",
+        `print/${id}`,
+        `edit/${id}`,
+        `extend/${id}`,
+        `enlarge/${id}`,
+        `compare/${id}`,
+        "grid",
+      ]
+      for (const view of [...views, `how/${id}`]) {
+        await page.goto(`${house.url}/#/${view}`)
+        await page.locator("main h1").first().waitFor({ state: "attached" })
+        await page.waitForTimeout(200)
+        expect(await audit(page), view || "create").toEqual([])
+      }
+      await page.goto(`${house.url}/#/`)
+      await setSteps(page, 3)
+      expect(await audit(page), "settings").toEqual([])
+      await done(page)
+    },
+  )
+})
