@@ -64,7 +64,7 @@ export class Watch {
 
   /** Begins to tell; the first events say where things stand. @returns what ends it */
   async subscribe(subscription: Subscription): Promise<() => void> {
-    if (this.told.size === 0) this.since = (await changedSince(this.db, Number.MAX_SAFE_INTEGER)).now
+    if (this.told.size === 0) await this.begin()
     this.told.set(subscription, new Map())
     this.timer ??= setInterval(() => this.flush(), poll).unref()
     const { owner, id } = subscription
@@ -80,6 +80,14 @@ export class Watch {
       this.timer = undefined
       this.versions.clear()
     }
+  }
+
+  /** What changed before anybody asked is no news. */
+  private async begin(): Promise<void> {
+    const { now } = await changedSince(this.db, Number.MAX_SAFE_INTEGER)
+    const { jobs } = await changedSince(this.db, now - overlap)
+    this.since = now
+    this.versions = new Map(jobs.map(({ id, version }) => [id, version]))
   }
 
   private heard(message: string): void {

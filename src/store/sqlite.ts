@@ -23,6 +23,7 @@ const dialect = (text: string): string =>
 /** Longest wait for other processes, in milliseconds. */
 const patience = 30_000
 const pause = () => new Promise((done) => setTimeout(done, 1 + Math.random() * 8))
+const breath = () => new Promise((done) => setImmediate(done))
 const isBusy = (error: unknown): boolean =>
   /SQLITE_BUSY|database (table )?is locked/.test(
     `${(error as { code?: string }).code} ${(error as Error).message}`,
@@ -81,7 +82,11 @@ class Sqlite implements Database {
 
   transaction<T>(work: (q: Queries) => Promise<T>): Promise<T> {
     this.busy++
-    const result = this.turn.then(() => this.alone(work)).finally(() => this.busy--)
+    // each commit waits for the disk: a crowd of them leaves the event loop time for others in between
+    const result = this.turn
+      .then(breath)
+      .then(() => this.alone(work))
+      .finally(() => this.busy--)
     this.turn = result.catch(() => {})
     return result
   }
