@@ -177,7 +177,7 @@ describe("jobs", () => {
 test("ten times too much is answered with 429; health stays quick and nothing accepted is lost", async () => {
   // asked by a process of its own: this one is busy with asking too much
   const probe = spawn(process.execPath, ["--input-type=module", "-e", probing, `${server.url}/health`], {
-    stdio: ["pipe", "pipe", 2],
+    stdio: "pipe",
   })
   let times = ""
   probe.stdout.on("data", (text: Buffer) => (times += text))
