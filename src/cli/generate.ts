@@ -5,11 +5,14 @@ import { type Command, Option } from "commander"
 import {
   AquatintError,
   decodeImage,
+  findInLibrary,
   formatOf,
   type GeneratedImage,
   type GenerateRequest,
   type GenerateResult,
   type Picture,
+  readMetadata,
+  readRecipe,
   StableDiffusion,
   samplerIds,
   scheduleIds,
@@ -21,6 +24,7 @@ import { Progress } from "./progress.ts"
 
 interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
   model: string
+  from?: string
   init?: string
   mask?: string
   device: "auto"
@@ -36,8 +40,9 @@ export function addGenerate(top: Command): void {
   const command = top
     .command("generate")
     .description("draw pictures from a prompt")
-    .argument("<prompt>", "what to draw")
+    .argument("[prompt]", "what to draw")
     .option("-m, --model <name>", "built-in name, .safetensors file, diffusers folder or hub id", "embedded")
+    .option("--from <picture>", "repeat a picture of this or another program by its metadata (default: none)")
   addPictureOptions(command)
   addInputOptions(command)
   addOutputOptions(command)
@@ -74,7 +79,7 @@ function addInputOptions(command: Command): void {
     .option("--strength <share>", "how much of the start picture is redrawn, 0..1 (default: 0.75)", number)
     .option("--mask <picture>", "white is repainted (default: none)")
     .option("--image-cfg <scale>", "second guidance of instruct models (default: 1.5)", number)
-    .addOption(syntax.choices(["a1111", "comfy", "plain"]).default("a1111"))
+    .addOption(syntax.choices(["a1111", "comfy", "compel", "plain"]).default("a1111"))
 }
 
 /** Where it runs and where the result goes. */
@@ -89,7 +94,8 @@ function addOutputOptions(command: Command): void {
     .option("--trace <file>", "write the tensors of the run as .safetensors (default: none)")
 }
 
-async function run(prompt: string, options: Options): Promise<void> {
+async function run(given: string | undefined, asked: Options, command: Command): Promise<void> {
+  const { prompt, options } = await withRecipe(given, asked, command)
   const target = await checkTarget(options)
   const ask = await request(prompt, options)
   const sd = await StableDiffusion.load(options.model, { device: options.device, frugal: true })
@@ -105,6 +111,44 @@ async function run(prompt: string, options: Options): Promise<void> {
   } finally {
     progress?.done()
     await sd.release()
+  }
+}
+
+/**
+ * Fills in what a picture's metadata say, under what the command line says itself. What cannot be repeated is told.
+ * @throws RECIPE_NONE, USAGE
+ */
+async function withRecipe(
+  prompt: string | undefined,
+  options: Options,
+  command: Command,
+): Promise<{ prompt: string; options: Options }> {
+  if (options.from === undefined) {
+    if (prompt === undefined)
+      throw new AquatintError("USAGE", "missing required argument 'prompt'", {
+        hint: 'say what to draw: aquatint "a lighthouse at sunset"; or repeat a picture: --from picture.png',
+      })
+    return { prompt, options }
+  }
+  const recipe = readRecipe(await readMetadata(await fileBytes(options.from)))
+  if (!recipe)
+    throw new AquatintError("RECIPE_NONE", `${options.from} does not say how it was made`, {
+      hint: "programs leave this out of some files, and web sites take it away; give the prompt yourself",
+      file: options.from,
+    })
+  const own = Object.entries(options).filter(([key]) => command.getOptionValueSource(key) === "cli")
+  const { prompt: said, ...settings } = recipe.request
+  const { name } = recipe.model
+  const model = name !== null && (await findInLibrary(name)) ? name : options.model
+  if (!options.json) {
+    const loras = recipe.loras.map((l) => `LoRA ${l.name} at ${l.weight}`)
+    for (const what of [...recipe.unmet, ...loras]) process.stderr.write(`not repeated: ${what}\n`)
+    if (name !== null && model !== name && command.getOptionValueSource("model") !== "cli")
+      process.stderr.write(`its model, ${name}, is not in the library; drawn with ${model}\n`)
+  }
+  return {
+    prompt: prompt ?? said ?? "",
+    options: { ...options, ...settings, model, ...Object.fromEntries(own) } as Options,
   }
 }
 
@@ -158,10 +202,11 @@ async function folderOf(path: string): Promise<void> {
   }
 }
 
-async function picture(path: string): Promise<Picture> {
-  let bytes: Uint8Array
+const picture = async (path: string): Promise<Picture> => decodeImage(await fileBytes(path), {}, path)
+
+async function fileBytes(path: string): Promise<Uint8Array> {
   try {
-    bytes = await readFile(path)
+    return await readFile(path)
   } catch (cause) {
     throw new AquatintError("INPUT_FILE", `${path} cannot be read`, {
       cause,
@@ -169,12 +214,12 @@ async function picture(path: string): Promise<Picture> {
       hint: "name a PNG, JPEG or WebP file",
     })
   }
-  return decodeImage(bytes, {}, path)
 }
 
 async function request(prompt: string, options: Options): Promise<GenerateRequest> {
   const {
     model: _m,
+    from: _f,
     device: _d,
     dtype: _t,
     out: _o,

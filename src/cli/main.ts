@@ -9,9 +9,9 @@ import { report } from "./errors.ts"
 import { addEvaluate } from "./evaluate.ts"
 import { addGenerate } from "./generate.ts"
 import { addInspect } from "./inspect.ts"
+import { addModels } from "./models.ts"
 import { addServe } from "./serve.ts"
 import { addTrain } from "./train.ts"
-import { addModels } from "./models.ts"
 
 async function program(args: readonly string[]): Promise<Command> {
   const top = new Command("aquatint")

@@ -38,6 +38,7 @@ export function planPrompts(
     return equalize(pair, tokenizer) as [EncodedPrompt, EncodedPrompt]
   })
   refuseNetworks(pairs[0]![0])
+  refuseBlend(pairs[0]!)
   const positive = pairs.map(([p]) => p)
   const parts = positive[0]!.parts.map(({ weight }, i) => ({
     weight,
@@ -65,6 +66,13 @@ function schedules(
     end,
     text: { chunks: prompts.map((p) => p.parts[i]!.schedule[k]!.chunks), emphasis, empty },
   }))
+}
+
+function refuseBlend(pair: readonly EncodedPrompt[]): void {
+  if (pair.some((p) => p.join === "blend"))
+    fail("PROMPT_BLEND", "the prompt mixes embeddings by .blend(), which is not drawn", {
+      hint: "join the prompts by AND in A1111's syntax, which mixes their guidance",
+    })
 }
 
 function refuseNetworks({ networks }: EncodedPrompt): void {

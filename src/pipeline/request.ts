@@ -37,7 +37,7 @@ export interface GenerateRequest {
   imageCfg?: number
   /** Rescale of guided predictions (Lin et al. 2024, sec. 3.4), 0..1, default 0. */
   guidanceRescale?: number
-  promptSyntax?: "a1111" | "comfy" | "plain"
+  promptSyntax?: "a1111" | "comfy" | "compel" | "plain"
 }
 
 const ranges: Partial<Record<keyof GenerateRequest, readonly [number, number, "whole" | "real"]>> = {

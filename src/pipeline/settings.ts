@@ -22,7 +22,7 @@ export interface Settings {
   readonly strength: number
   readonly init: Picture | undefined
   readonly mask: Picture | undefined
-  readonly promptSyntax: "a1111" | "comfy" | "plain"
+  readonly promptSyntax: "a1111" | "comfy" | "compel" | "plain"
   readonly zeroNegative: boolean
   readonly instruct: boolean
 }
