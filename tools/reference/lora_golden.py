@@ -28,7 +28,7 @@ def main() -> None:
     tokens, width = pipe.text_encoder.config.max_position_embeddings, pipe.text_encoder.config.hidden_size
     given = {"x": torch.randn(2, 4, 8, 12), "timestep": torch.tensor([17.0, 801.0]), "context": torch.randn(2, tokens, width)}
     ids = torch.randint(0, pipe.text_encoder.config.vocab_size, (1, tokens))
-    tensors = {**given, "ids": ids}
+    tensors = {**given, "ids": ids.float()}
     with torch.no_grad():
         for path in [None, *sorted(args.out.glob("lora*.safetensors"))]:
             name = "plain" if path is None else path.stem
