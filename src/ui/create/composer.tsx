@@ -4,7 +4,7 @@ import { Button } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
 import { change, changed, currentOrder, recipe, resetRecipe, start } from "../state/draft.ts"
 import { complain, say, toast } from "../state/say.ts"
-import { queue, submit } from "../state/store.ts"
+import { modelOf, queue, submit } from "../state/store.ts"
 import type { Recipe } from "../studio/types.ts"
 import { number, t } from "../text/index.ts"
 import { pickPicture } from "./pick.ts"
@@ -162,7 +162,8 @@ function Changes() {
       </button>
     </li>
   )
-  const { width, height } = recipe.value
+  const native = modelOf(recipe.value)
+  const { width = native?.width, height = native?.height } = recipe.value
   return (
     <ul class="chips" aria-label={settings.title}>
       {sized && chip("size", `${width} × ${height}`, { width: undefined, height: undefined })}

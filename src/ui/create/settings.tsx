@@ -112,7 +112,7 @@ function OwnSize() {
   const side = modelOf(recipe.value)
   const most = facts.value?.limits.side ?? 2048
   const { width, height } = recipe.value
-  const set = (w: number | undefined, h: number | undefined) => change({ width: w, height: h })
+  const swap = () => change({ width: height ?? side?.height, height: width ?? side?.width })
   return (
     <div class="sides">
       <NumberField
@@ -122,9 +122,9 @@ function OwnSize() {
         min={64}
         max={most}
         step={8}
-        onChange={(w) => set(w, height ?? side?.height)}
+        onChange={(w) => change({ width: w })}
       />
-      <Button kind="quiet" icon="swap" label={settings.swap} onClick={() => set(height, width)} />
+      <Button kind="quiet" icon="swap" label={settings.swap} onClick={swap} />
       <NumberField
         label={settings.height}
         value={height}
@@ -132,7 +132,7 @@ function OwnSize() {
         min={64}
         max={most}
         step={8}
-        onChange={(h) => set(width ?? side?.width, h)}
+        onChange={(h) => change({ height: h })}
       />
     </div>
   )
