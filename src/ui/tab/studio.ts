@@ -1,13 +1,17 @@
 import {
   type AquatintError,
+  composite,
   decodeImage,
   encodeImage,
   type GeneratedImage,
   type GenerateStep,
+  gaussianBlur,
   type Picture,
+  resize,
   type StableDiffusion,
   samplerIds,
   scheduleIds,
+  toRgb,
   version,
 } from "../../web.ts"
 import { table } from "../state/disk.ts"
@@ -78,7 +82,7 @@ export class TabStudio implements Studio {
       samplers: samplerIds.map(named),
       schedules: scheduleIds.map(named),
       loras: [],
-      can: { edit: true, feather: false },
+      can: { edit: true, feather: true },
       limits: { side: 2048, pixels: 1024 * 1024, prompt: 8192, steps: 150, count: 4 },
     }
   }
@@ -209,11 +213,15 @@ export class TabStudio implements Studio {
     this.change(entry, { state: "running", position: 0, phase: "load" })
     const began = performance.now()
     try {
-      const generation = this.sd.generate(await request(entry), { signal: entry.stop.signal })
+      const ask = await request(entry)
+      const generation = this.sd.generate(ask, { signal: entry.stop.signal })
       for await (const step of generation) await this.show(entry, step, began)
       const { images } = await generation
       const prints: string[] = []
-      for (const image of images) prints.push(await this.keep(entry, image))
+      for (const image of images) {
+        if (ask.init && ask.mask) soften(image.picture, ask.init, ask.mask, entry.order.feather ?? 0)
+        prints.push(await this.keep(entry, image))
+      }
       this.change(entry, { state: "done", progress: 1, prints })
       this.tell({ type: "prints" })
     } catch (error) {
@@ -255,6 +263,14 @@ async function request({ job, order }: Waiting) {
     blob && decodeImage(new Uint8Array(await blob.arrayBuffer()))
   const [init, mask] = await Promise.all([read(order.init), read(order.mask)])
   return { ...recipe, ...(init ? { init } : {}), ...(mask ? { mask } : {}) }
+}
+
+/** Lays the new picture over the old one through a soft mask, in place. */
+function soften(picture: Picture, init: Picture, mask: Picture, radius: number): void {
+  const { width, height } = picture
+  const resized = resize(mask, width, height)
+  const soft = radius > 0 ? gaussianBlur(resized, radius) : resized
+  picture.data.set(composite(picture, resize(toRgb(init), width, height), soft).data)
 }
 
 /** The size of the pictures the model was made for, from its configs. */

@@ -56,7 +56,6 @@ export const de: Texts = {
     finished: (n) => (n === 1 ? "Das Bild ist fertig." : `${n} Bilder sind fertig.`),
     failed: "Dieses Bild ist misslungen.",
     cancelled: "Abgebrochen.",
-    half: "Zur Hälfte fertig.",
   },
   settings: {
     title: "Einstellungen",
@@ -94,12 +93,10 @@ export const de: Texts = {
     loraAdd: "Stil hinzufügen",
     loraWeight: (name) => `Gewicht von ${name}`,
     loraRemove: (name) => `${name} entfernen`,
-    loraNone: "Es sind keine Stile installiert.",
     reset: "Zurück zum Standard",
     own: "Wahl des Modells",
     changed: (what) => `Geändert: ${what}. Drücken stellt den Standard wieder her.`,
     modelNone: "Es ist kein Modell installiert.",
-    resident: "bereit",
   },
   start: {
     title: "Mit einem Bild beginnen",
@@ -108,7 +105,6 @@ export const de: Texts = {
     choose: "Datei wählen",
     remove: "Vorlage entfernen",
     strength: "Wie viel neu gezeichnet wird",
-    little: "wenig",
     all: "alles",
     edit: "Einen Teil davon übermalen",
     bad: "Diese Datei ist kein Bild, das der Browser lesen kann.",
@@ -180,7 +176,6 @@ export const de: Texts = {
     clipSkip: "Clip-Skip",
     styles: "Stile",
     made: "Entstanden",
-    took: "Dauer",
     parameters: "Angaben kopieren",
     mark: "Als maschinell erzeugt gekennzeichnet (IPTC)",
     own: "des Modells",
@@ -305,14 +300,12 @@ export const de: Texts = {
     install: "Als App einrichten",
     ready: "Auch ohne Netz bereit",
   },
-  error: { title: "Das hat nicht geklappt", code: (code) => `Code ${code}`, dismiss: "Ausblenden" },
-  keys: {
-    title: "Tastatur",
-    generate: "Zeichnen",
-    weigh: "Markierte Wörter gewichten",
-    search: "Galerie durchsuchen",
-    views: "Zeichnen, Galerie, Raster",
-    arrows: "Voriges und nächstes Bild",
-    help: "Diese Liste",
+  door: {
+    title: "Bitte ein Token",
+    intro:
+      "Dieser Server ist für ein Netz geöffnet und fragt, wer da ist. Das Token wurde bei seinem Start gewählt.",
+    token: "Token",
+    enter: "Eintreten",
   },
+  error: { title: "Das hat nicht geklappt", code: (code) => `Code ${code}`, dismiss: "Ausblenden" },
 }

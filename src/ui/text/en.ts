@@ -55,7 +55,6 @@ export const en = {
     finished: (n: number) => (n === 1 ? "The picture is finished." : `${n} pictures are finished.`),
     failed: "This picture failed.",
     cancelled: "Cancelled.",
-    half: "Half way.",
   },
   settings: {
     title: "Settings",
@@ -93,12 +92,10 @@ export const en = {
     loraAdd: "Add a style",
     loraWeight: (name: string) => `Weight of ${name}`,
     loraRemove: (name: string) => `Remove ${name}`,
-    loraNone: "No styles are installed.",
     reset: "Back to defaults",
     own: "model's choice",
     changed: (what: string) => `Changed: ${what}. Press to go back to the default.`,
     modelNone: "No model is installed.",
-    resident: "ready",
   },
   start: {
     title: "Start from a picture",
@@ -107,7 +104,6 @@ export const en = {
     choose: "Choose a file",
     remove: "Remove the start picture",
     strength: "How much is redrawn",
-    little: "a little",
     all: "everything",
     edit: "Paint a part of it",
     bad: "This file is not a picture the browser can read.",
@@ -179,7 +175,6 @@ export const en = {
     clipSkip: "Clip skip",
     styles: "Styles",
     made: "Made",
-    took: "Took",
     parameters: "Copy parameters",
     mark: "Marked as made by a machine (IPTC)",
     own: "model's own",
@@ -297,16 +292,14 @@ export const en = {
     install: "Install as an app",
     ready: "Ready to be used without a network",
   },
-  error: { title: "That did not work", code: (code: string) => `Code ${code}`, dismiss: "Dismiss" },
-  keys: {
-    title: "Keyboard",
-    generate: "Generate",
-    weigh: "Weigh the selected words",
-    search: "Search the gallery",
-    views: "Create, gallery, grid",
-    arrows: "Previous and next picture",
-    help: "This list",
+  door: {
+    title: "A token, please",
+    intro:
+      "This server is open to a network and asks who is there. The token was chosen when it was started.",
+    token: "Token",
+    enter: "Come in",
   },
+  error: { title: "That did not work", code: (code: string) => `Code ${code}`, dismiss: "Dismiss" },
 }
 
 export type Texts = Omit<typeof en, "code"> & { code: string }
