@@ -6,8 +6,11 @@ export { parseInfotext } from "./image/infotext.ts"
 export { composite, gaussianBlur, invert } from "./image/mask.ts"
 export { readMetadata } from "./image/metadata.ts"
 export { type Picture, toRgb } from "./image/pixels.ts"
+export { type Preprocessor, preprocess, preprocessors } from "./image/preprocess.ts"
 export { fit, resize } from "./image/resize.ts"
+export type { AdapterReport } from "./pipeline/adapters.ts"
 export { checkAsk, countTokens, type ModelCard, modelCard } from "./pipeline/card.ts"
+export type { ControlRequest } from "./pipeline/control.ts"
 export {
   Conversion,
   type ConvertOptions,
@@ -19,12 +22,14 @@ export { writeAtomic } from "./pipeline/files.ts"
 export type { GenerateStep } from "./pipeline/generate.ts"
 export { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./pipeline/generation.ts"
 export { formatOf, GeneratedImage, type ImageFormat } from "./pipeline/image.ts"
+export type { Preset } from "./pipeline/presets.ts"
 export { type ModelLayout, writeRandomModel } from "./pipeline/random-model.ts"
 export { type Recipe, readRecipe } from "./pipeline/recipe/recipe.ts"
-export { type GenerateRequest, promptLimit } from "./pipeline/request.ts"
+export { type GenerateRequest, type LoraRequest, promptLimit } from "./pipeline/request.ts"
 export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { spawnEngine } from "./runtime/spawn.ts"
+export { parseStrength, type Strength } from "./text/networks.ts"
 export { version } from "./version.ts"
 export {
   findInLibrary,

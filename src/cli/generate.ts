@@ -10,6 +10,7 @@ import {
   type GeneratedImage,
   type GenerateRequest,
   type GenerateResult,
+  type LoraRequest,
   type Picture,
   readMetadata,
   readRecipe,
@@ -19,10 +20,12 @@ import {
   writeAtomic,
   writeSafetensors,
 } from "../index.ts"
+import { adapterLines, another, control, lora, presetLine } from "./adapters.ts"
 import { number } from "./options.ts"
 import { Progress } from "./progress.ts"
 
-interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
+interface Options
+  extends Omit<GenerateRequest, "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls"> {
   model: string
   from?: string
   init?: string
@@ -33,6 +36,10 @@ interface Options extends Omit<GenerateRequest, "prompt" | "init" | "mask"> {
   json?: boolean
   trace?: string
   quality?: number
+  lora?: LoraRequest[]
+  embedding?: string[]
+  control?: string[]
+  vae?: string
 }
 
 /** Adds `generate`: text to image, and with a start picture image to image and inpainting. */
@@ -79,6 +86,14 @@ function addInputOptions(command: Command): void {
     .option("--strength <share>", "how much of the start picture is redrawn, 0..1 (default: 0.75)", number)
     .option("--mask <picture>", "white is repainted (default: none)")
     .option("--image-cfg <scale>", "second guidance of instruct models (default: 1.5)", number)
+    .option("--lora <path[=weight]>", "LoRA, LoCon, LoHa, LoKr or DoRA; repeatable (default weight: 1)", lora)
+    .option("--vae <path>", "another VAE: folder or file, AutoencoderKL or TAESD (default: the model's)")
+    .option("--embedding <path>", "textual inversion, its word is its file's name; repeatable", another)
+    .option(
+      "--control <fields>",
+      "model=PATH,image=PATH[,weight=1][,start=0][,end=1][,guess=true][,preprocess=canny|lines|depth]; repeatable",
+      another,
+    )
     .addOption(syntax.choices(["a1111", "comfy", "compel", "plain"]).default("a1111"))
 }
 
@@ -98,7 +113,11 @@ async function run(given: string | undefined, asked: Options, command: Command):
   const { prompt, options } = await withRecipe(given, asked, command)
   const target = await checkTarget(options)
   const ask = await request(prompt, options)
-  const sd = await StableDiffusion.load(options.model, { device: options.device, frugal: true })
+  const sd = await StableDiffusion.load(options.model, {
+    device: options.device,
+    frugal: true,
+    vae: options.vae,
+  })
   const progress = options.json || !process.stderr.isTTY ? null : new Progress(process.stderr)
   try {
     const generation = sd.generate(ask, { trace: options.trace !== undefined })
@@ -226,6 +245,10 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
     json: _j,
     trace: _tr,
     quality: _q,
+    lora: loras,
+    embedding: embeddings,
+    control: controls,
+    vae: _v,
     init,
     mask,
     ...rest
@@ -237,6 +260,9 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
   return {
     prompt,
     ...rest,
+    loras,
+    embeddings,
+    controls: await Promise.all((controls ?? []).map((text) => control(text, picture))),
     ...(init === undefined ? {} : { init: await picture(init) }),
     ...(mask === undefined ? {} : { mask: await picture(mask) }),
   }
@@ -292,7 +318,10 @@ async function tell(
   paths: { path: string; sha256: string }[],
   options: Options,
 ): Promise<void> {
-  const { images, timings } = result
+  const { images, timings, adapters, settings } = result
+  const { preset } = settings
+  if (!options.json && preset) process.stderr.write(`${presetLine(preset)}\n`)
+  if (!options.json) for (const line of adapterLines(adapters)) process.stderr.write(`${line}\n`)
   if (!options.json) {
     if (options.out === "-") return
     for (const [i, image] of images.entries())
@@ -314,6 +343,8 @@ async function tell(
     model: { name: sd.name, family: sd.files.family, hash: sha256 },
     device: sd.device,
     dtype: "fp32",
+    ...(adapters.length > 0 ? { adapters } : {}),
+    ...(preset ? { preset } : {}),
   }
   process.stdout.write(`${JSON.stringify(json)}\n`)
 }

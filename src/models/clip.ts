@@ -1,6 +1,6 @@
 import { z } from "zod"
 import { fail } from "../errors.ts"
-import { constant, type Graph, input, symbol, type Tensor } from "../graph/index.ts"
+import { constant, type Dim, type Graph, input, symbol, type Tensor } from "../graph/index.ts"
 import { activation, bind, Embedding, LayerNorm, Linear, Module } from "../nn/index.ts"
 import { amount, refuse, size } from "./config.ts"
 
@@ -46,15 +46,32 @@ export function clipConfig(json: unknown): ClipConfig {
   return { ...c, projection: name === "CLIPTextModelWithProjection" }
 }
 
+/** Textual inversion (Gal et al. 2022): vectors in the place of ids that the vocabulary does not have. */
+interface Words {
+  table: Tensor
+  places: Tensor
+  ordinary: Tensor
+}
+
+function wordInputs(c: ClipConfig, b: Dim): Words {
+  const t = c.max_position_embeddings
+  return {
+    table: input("words", [symbol("words"), c.hidden_size]),
+    places: input("places", [b, t], "i64"),
+    ordinary: input("ordinary", [b, t, 1]),
+  }
+}
+
 class Embeddings extends Module<ClipConfig> {
   tokenEmbedding = new Embedding({ count: this.c.vocab_size, size: this.c.hidden_size })
   positionEmbedding = new Embedding({ count: this.c.max_position_embeddings, size: this.c.hidden_size })
 
-  forward(ids: Tensor): Tensor {
+  forward(ids: Tensor, words: Words | null = null): Tensor {
     // b t -> b t d
-    return this.tokenEmbedding
-      .forward(ids)
-      .add(this.positionEmbedding.weight.tensor.slice(0, 0, ids.shape[1]!))
+    const known = this.tokenEmbedding.forward(ids)
+    return (words ? known.mul(words.ordinary).add(words.table.gather(words.places)) : known).add(
+      this.positionEmbedding.weight.tensor.slice(0, 0, ids.shape[1]!),
+    )
   }
 }
 
@@ -129,14 +146,20 @@ export interface ClipOutputs {
   skip: number
   /** Whether the final norm is applied to it (SD 1.x, 2.x) or not (SDXL). */
   norm: boolean
+  /** Whether textual-inversion words can stand among the ids: inputs `places`, `ordinary` and `words`. */
+  words?: boolean
 }
 
 /**
  * The encoder as a graph. Inputs: `ids` b t (int64) and, for models with a projection, `ends` b: the flat position
- * of each row's end token. Outputs: `hidden` b t d, with a projection also `pooled` b p (of the last layer).
+ * of each row's end token. With words also `words` n d (row 0 is zero), `places` b t: the row of each place, 0 for ids
+ * of the vocabulary, and `ordinary` b t 1: 1 for those, 0 for words. Outputs: `hidden` b t d, with a projection also `pooled` b p (of the last layer).
  * @throws CLIP_SKIP when there are fewer layers.
  */
-export function clipGraph(c: ClipConfig, { skip, norm }: ClipOutputs): { net: ClipText; graph: Graph } {
+export function clipGraph(
+  c: ClipConfig,
+  { skip, norm, words }: ClipOutputs,
+): { net: ClipText; graph: Graph } {
   if (!(Number.isInteger(skip) && skip >= 1 && skip <= c.num_hidden_layers)) {
     fail("CLIP_SKIP", `clip skip ${skip} of a text encoder with ${c.num_hidden_layers} layers`, {
       hint: `use 1 to ${c.num_hidden_layers}`,
@@ -145,7 +168,8 @@ export function clipGraph(c: ClipConfig, { skip, norm }: ClipOutputs): { net: Cl
   const net = bind(new ClipText(c))
   const b = symbol("b")
   const ids = input("ids", [b, c.max_position_embeddings], "i64")
-  const states = net.hidden(net.textModel.embeddings.forward(ids))
+  const added = words ? wordInputs(c, b) : null
+  const states = net.hidden(net.textModel.embeddings.forward(ids, added))
   const chosen = states.at(-skip)!
   const final = (x: Tensor) => net.textModel.finalLayerNorm.forward(x)
   const hidden = norm ? final(chosen) : chosen

@@ -222,7 +222,7 @@ class UpBlock extends Module<{
 }
 
 /** Channels of each layer's result on the way down, the first convolution's included. */
-function skipChannels(c: UNetConfig): number[] {
+export function skipChannels(c: UNetConfig): number[] {
   const skips = [c.block_out_channels[0]!]
   c.down.forEach((level, i) => {
     const count = level.layers + (i < c.down.length - 1 ? 1 : 0)
@@ -253,8 +253,25 @@ export interface Extras {
   timeIds?: Tensor
   /** b cond: sinusoid of the guidance scale; guidance-distilled models. */
   guidance?: Tensor
-  /** Added to the skips on the way down and to the middle; ControlNet and T2I-Adapter. */
-  residuals?: { down: readonly Tensor[]; mid: Tensor | null }
+  /** How many ControlNets add to the skips and to the middle: inputs `control0.r0` ..., shaped as what they are added to. */
+  controls?: number
+}
+
+/** Time, guidance and size embeddings in one vector: b time. */
+export function embedTime(
+  net: { c: UNetConfig; timeEmbedding: TimeEmbedding; addEmbedding: TimeEmbedding | null },
+  t: Tensor,
+  rows: Dim,
+  extras: Extras,
+): Tensor {
+  const { c } = net
+  const wave = sinusoid(t, c.block_out_channels[0]!, c.flip_sin_to_cos, c.freq_shift) // 1 c0
+  const temb = net.timeEmbedding.forward(wave, extras.guidance) // 1|b time
+  if (!net.addEmbedding) return temb
+  const flat = extras.timeIds!.rearrange("b n -> (b n)")
+  const ids = sinusoid(flat, c.addition_time_embed_dim!, c.flip_sin_to_cos, c.freq_shift)
+  const sizes = ids.rearrange("(b n) d -> b (n d)", { b: rows })
+  return temb.add(net.addEmbedding.forward(concat([extras.textEmbeds!, sizes], 1)))
 }
 
 /** The denoising U-Net of Stable Diffusion: Rombach et al. 2022; Podell et al. 2023 for SDXL's additions. Key layout: diffusers. */
@@ -300,34 +317,21 @@ export class UNet extends Module<UNetConfig> {
     k: this.c.conv_out_kernel,
   })
 
-  /** Time, guidance and size embeddings in one vector: b time. */
-  embed(t: Tensor, rows: Dim, extras: Extras): Tensor {
-    const { c } = this
-    const wave = sinusoid(t, c.block_out_channels[0]!, c.flip_sin_to_cos, c.freq_shift) // 1 c0
-    const temb = this.timeEmbedding.forward(wave, extras.guidance) // 1|b time
-    if (!this.addEmbedding) return temb
-    const ids = sinusoid(
-      extras.timeIds!.rearrange("b n -> (b n)"),
-      c.addition_time_embed_dim!,
-      c.flip_sin_to_cos,
-      c.freq_shift,
-    )
-    const sizes = ids.rearrange("(b n) d -> b (n d)", { b: rows })
-    return temb.add(this.addEmbedding.forward(concat([extras.textEmbeds!, sizes], 1)))
-  }
-
   forward(x: Tensor, t: Tensor, context: Tensor, extras: Extras = {}): Tensor {
     // b 4 h w   1   b t context
-    const embedded = this.embed(t, x.shape[0]!, extras)
+    const embedded = embedTime(this, t, x.shape[0]!, extras)
     const after = this.c.time_embedding_act_fn
     const flow = { temb: after ? act(after)(embedded) : embedded, context }
     const centred = this.c.center_input_sample ? x.mul(2).sub(1) : x
     let skips = [this.convIn.forward(centred)]
     for (const block of this.downBlocks) skips.push(...block.forward(skips.at(-1)!, flow))
     let h = this.midBlock?.forward(skips.at(-1)!, flow) ?? skips.at(-1)!
-    const { residuals } = extras
-    if (residuals) skips = skips.map((s, i) => s.add(residuals.down[i]!))
-    if (residuals?.mid) h = h.add(residuals.mid)
+    for (let k = 0; k < (extras.controls ?? 0); k++) {
+      const count = skips.length
+      const told = (i: number, like: Tensor) => like.add(input(`control${k}.r${i}`, like.shape))
+      skips = skips.map((s, i) => told(i, s))
+      h = told(count, h)
+    }
     for (const block of this.upBlocks) h = block.forward(h, skips, flow)
     return this.convOut.forward(act(this.c.act_fn)(this.convNormOut.forward(h)))
   }
@@ -340,12 +344,27 @@ export class UNet extends Module<UNetConfig> {
 export function unetGraph(
   c: UNetConfig,
   sizes: { b: Dim; h: Dim; w: Dim; tokens: Dim },
+  controls = 0,
 ): { net: UNet; graph: Graph } {
   const net = bind(new UNet(c))
-  const { b } = sizes
+  const { context, extras } = conditionInputs(c, sizes)
+  const out = net.forward(
+    input("latents", [sizes.b, c.in_channels, sizes.h, sizes.w]),
+    input("timestep", [1]),
+    context,
+    { ...extras, controls },
+  )
+  return { net, graph: { outputs: { out } } }
+}
+
+/** The inputs beside latents and time that a configuration asks for. */
+export function conditionInputs(
+  c: UNetConfig,
+  { b, tokens }: { b: Dim; tokens: Dim },
+): { context: Tensor; extras: Extras } {
   const context = input("context", [
     b,
-    sizes.tokens,
+    tokens,
     c.down.find((l) => l.attention)?.context ?? c.mid?.context ?? 1,
   ])
   const extras: Extras = {
@@ -360,11 +379,5 @@ export function unetGraph(
       : {}),
     ...(c.time_cond_proj_dim ? { guidance: input("guidance", [b, c.time_cond_proj_dim]) } : {}),
   }
-  const out = net.forward(
-    input("latents", [b, c.in_channels, sizes.h, sizes.w]),
-    input("timestep", [1]),
-    context,
-    extras,
-  )
-  return { net, graph: { outputs: { out } } }
+  return { context, extras }
 }

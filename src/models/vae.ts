@@ -50,7 +50,8 @@ export function vaeConfig(json: unknown): VaeConfig {
 }
 
 /** Pixels per latent, along each side. */
-export const vaeFactor = (c: VaeConfig): number => 2 ** (c.block_out_channels.length - 1)
+export const vaeFactor = (c: { block_out_channels: readonly number[] }): number =>
+  2 ** (c.block_out_channels.length - 1)
 
 interface Part {
   in: number

@@ -13,6 +13,16 @@ export interface TokenizedText {
   readonly emphasis: "restoreMean" | "fromEmpty"
   /** Per tokenizer the chunk of an empty text, where the dialect measures weights from it. */
   readonly empty: readonly Chunk[] | null
+  /** Per tokenizer, the vectors of textual-inversion words, where there are any. */
+  readonly words?: readonly WordTable[]
+}
+
+/** Vectors of textual-inversion words for one encoder. */
+export interface WordTable {
+  /** The id of the first vector; the others follow it. */
+  readonly first: number
+  /** n+1 d; row 0 is zero. */
+  readonly vectors: Value
 }
 
 /** What the U-Net reads of a text. */
@@ -52,7 +62,7 @@ async function encodeChunks(
   const empty = text.empty && chunks.some((c) => !c.clean) ? text.empty[i]! : null
   const rows = empty ? [...chunks, empty] : chunks
   const { max_position_embeddings: tokens, hidden_size: size } = networks.texts[i]!
-  const { hidden, pooled } = await runEncoder(networks, i, rows, layer)
+  const { hidden, pooled } = await runEncoder(networks, i, rows, layer, text.words?.[i])
   const at = (row: number) => hidden.subarray(row * tokens * size, (row + 1) * tokens * size)
   chunks.forEach((chunk, row) => {
     if (chunk.clean) return
@@ -72,18 +82,41 @@ async function runEncoder(
   i: number,
   rows: readonly Chunk[],
   layer: { skip: number; norm: boolean },
+  words: WordTable | undefined,
 ) {
   const config = networks.texts[i]!
   const tokens = config.max_position_embeddings
   const flat = rows.flatMap((c) => Array.from(c.ids))
-  checkIds(flat, config, rows[0]!.ids.length)
-  const ids = i64(flat, [rows.length, tokens])
+  const isWord = (id: number) => words !== undefined && id >= words.first
+  checkIds(
+    flat.filter((id) => !isWord(id)),
+    config,
+    rows[0]!.ids.length,
+  )
+  const shape = [rows.length, tokens]
+  const ids = i64(
+    flat.map((id) => (isWord(id) ? 0 : id)),
+    shape,
+  )
   const ends = i64(
     rows.map((c, row) => row * tokens + endPosition(c.ids, config)),
     [rows.length],
   )
-  const net = await networks.text(i, layer)
-  const out = await net.run(config.projection ? { ids, ends } : { ids })
+  const withWords = flat.some(isWord)
+  const net = await networks.text(i, { ...layer, words: withWords })
+  const inputs: Record<string, Value> = config.projection ? { ids, ends } : { ids }
+  if (withWords) {
+    inputs.words = words!.vectors
+    inputs.places = i64(
+      flat.map((id) => (isWord(id) ? id - words!.first + 1 : 0)),
+      shape,
+    )
+    inputs.ordinary = f32(
+      Float32Array.from(flat, (id) => (isWord(id) ? 0 : 1)),
+      [...shape, 1],
+    )
+  }
+  const out = await net.run(inputs)
   const { pooled } = out
   const first = pooled
     ? f32((pooled.data as Float32Array).slice(0, pooled.shape[1]), [1, pooled.shape[1]!])

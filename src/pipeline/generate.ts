@@ -4,6 +4,7 @@ import { fail } from "../errors.ts"
 import { type Picture, pictureFromPlanes } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
 import { f32, i64, type Value } from "../runtime/engine.ts"
+import { type ControlPart, Controls } from "./control.ts"
 import { hole, latentMask, maskInput, pictureInput } from "./inputs.ts"
 import type { Networks } from "./networks.ts"
 import { latentPreview } from "./preview.ts"
@@ -11,7 +12,7 @@ import type { PromptPlan } from "./prompt.ts"
 import { type ExtraChannels, Rows } from "./rows.ts"
 import type { Settings } from "./settings.ts"
 import type { Trace } from "./trace.ts"
-import { modeLatents, type Planes, sampleLatents, tiled, unscale } from "./vae.ts"
+import { modeLatents, type Planes, rescale, sampleLatents, tiled, unscale } from "./vae.ts"
 
 /** Where a generation stands. `progress` runs from 0 to 1 over all pictures. */
 export interface GenerateStep {
@@ -30,10 +31,13 @@ export interface Job {
   readonly settings: Settings
   readonly sampling: Sampling
   readonly plan: PromptPlan
+  readonly controls?: readonly ControlPart[]
   readonly trace: Trace | null
   readonly signal: AbortSignal | undefined
   /** Give each kind of network back once it is no longer needed. */
   readonly frugal: boolean
+  /** Called before each denoiser call, counted from 0: adapters whose strength changes follow it. */
+  at?(call: number): Promise<void>
   /** Called as each phase ends, with its seconds. */
   timed(phase: "text" | "denoise" | "decode", seconds: number): void
 }
@@ -113,12 +117,22 @@ async function* denoise(
   const noise = pictureNoise(settings.seed + i, settings.rng, length) // z_T     4 h w
   const start = await begin(job, sized, noise)
   if (job.frugal && settings.init && i === settings.count - 1) await networks.release("vae")
-  const net = await networks.denoiser(...sized.size)
+  const asked = job.controls ?? []
+  const net = await networks.denoiser(...sized.size, asked.length)
+  const controls =
+    asked.length === 0
+      ? null
+      : await Controls.prepare(networks, asked, {
+          ...settings,
+          size: sized.size,
+          calls: sampling.timesteps.length || settings.steps,
+        })
   const times: number[] = []
-  const predict: Predict = (x, t) => {
+  const predict: Predict = async (x, t) => {
     signal?.throwIfAborted()
     times.push(t)
-    return rows.predict(net, x, t, times.length - 1, sized.size, start.extra) // ε_θ(z_t, t, τ(y))
+    await job.at?.(times.length - 1)
+    return rows.predict(net, x, t, times.length - 1, sized.size, start.extra, controls) // ε_θ(z_t, t, τ(y))
   }
   let x = start.x
   for await (const step of sampling.run({ predict, x, noise, seed: settings.seed + i, rng: settings.rng })) {
@@ -136,6 +150,7 @@ async function* denoise(
       preview: () => latentPreview(step.x0, sized),
     }
   }
+  await controls?.end()
   trace?.set("timesteps", f32(Float32Array.from(times), [times.length]))
   trace?.add("latents", f32(x, [1, sized.channels, ...sized.size]))
   return x
@@ -176,8 +191,7 @@ async function begin(job: Job, sized: Sized, noise: DrawNoise): Promise<Start> {
   if (networks.unet.in_channels === 2 * sized.channels) return instructStart(job, sized, draw, picture)
   const nine = networks.unet.in_channels === 2 * sized.channels + 1
   const fromNoise = settings.mask !== undefined && settings.strength === 1
-  const original =
-    nine && fromNoise ? null : sampleLatents(await moments(job, picture), noise(), networks.vae)
+  const original = nine && fromNoise ? null : await encode(job, picture, noise)
   const drawn = draw()
   const x = fromNoise || original === null ? sampling.start(drawn) : sampling.noised(original, drawn)
   if (!settings.mask && !nine) return { x, extra: null, protect: null }
@@ -186,7 +200,7 @@ async function begin(job: Job, sized: Sized, noise: DrawNoise): Promise<Start> {
     : new Float32Array(settings.width * settings.height).fill(1)
   const mask = latentMask(pixels, settings.width, settings.height, settings.width / sized.size[1])
   // drawn also where an ordinary model makes no use of it, as diffusers does
-  const masked = sampleLatents(await moments(job, hole(picture, pixels)), noise(), networks.vae)
+  const masked = await encode(job, hole(picture, pixels), noise)
   if (nine) return { x, extra: { data: concatenate(mask, masked) }, protect: null }
   return { x, extra: null, protect: { mask, original: original!, noise: drawn } }
 }
@@ -198,7 +212,8 @@ async function instructStart(
   picture: Planes,
 ): Promise<Start> {
   const x = job.sampling.start(draw())
-  const data = modeLatents(await moments(job, picture))
+  const tiny = "tiny" in job.networks.vae
+  const data = tiny ? await moments(job, picture) : modeLatents(await moments(job, picture))
   return {
     x,
     extra: { data, zero: new Float32Array(sized.channels * sized.size[0] * sized.size[1]) },
@@ -220,6 +235,13 @@ function concatenate(...parts: readonly Float32Array[]): Float32Array {
 const wholeLatents = 128
 const tileLatents = 64
 
+/** A picture's latents: a draw from the encoder's distribution, or what a tiny VAE says without a draw. */
+async function encode(job: Job, picture: Planes, noise: DrawNoise): Promise<Float32Array> {
+  const { vae } = job.networks
+  const found = await moments(job, picture)
+  return "tiny" in vae ? rescale(found, vae) : sampleLatents(found, noise(), vae)
+}
+
 async function moments(job: Job, picture: Planes): Promise<Float32Array> {
   const factor = vaeFactor(job.networks.vae)
   const tile =
@@ -229,7 +251,8 @@ async function moments(job: Job, picture: Planes): Promise<Float32Array> {
   const net = await job.networks.encoder()
   const out = await tiled(picture, { tile, scale: 1 / factor }, async (x) => {
     job.signal?.throwIfAborted()
-    return planes((await net.run({ image: f32(x.data, [1, x.channels, x.height, x.width]) })).moments!)
+    const out = await net.run({ image: f32(x.data, [1, x.channels, x.height, x.width]) })
+    return planes((out.moments ?? out.latents)!)
   })
   return out.data
 }

@@ -1,4 +1,5 @@
 import { AquatintError } from "../errors.ts"
+import type { AdapterReport } from "./adapters.ts"
 import type { GenerateStep } from "./generate.ts"
 import type { GeneratedImage } from "./image.ts"
 import type { Settings } from "./settings.ts"
@@ -17,6 +18,8 @@ export interface GenerateResult {
   images: GeneratedImage[]
   timings: Timings
   settings: Settings
+  /** Adapters in force, with what of them this model could use. */
+  adapters: AdapterReport[]
   trace: Trace | null
 }
 

@@ -2,12 +2,15 @@ import type { Picture } from "../image/pixels.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
+import { AdapterSet, reportOf } from "./adapters.ts"
+import { Additions } from "./additions.ts"
 import type { FileFacts } from "./facts.ts"
 import { type GenerateStep, generate } from "./generate.ts"
 import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
 import { GeneratedImage, type Output } from "./image.ts"
 import type { Networks } from "./networks.ts"
-import { planPrompts } from "./prompt.ts"
+import type { OtherFiles } from "./other-files.ts"
+import { presetFor } from "./presets.ts"
 import type { GenerateRequest } from "./request.ts"
 import { samplingFor } from "./samplers.ts"
 import { settle } from "./settings.ts"
@@ -30,6 +33,8 @@ export interface ModelParts {
   readonly loadSeconds: number
   /** How pictures leave this platform. */
   readonly output: Output
+  /** How this platform finds adapters and embeddings. */
+  readonly others: OtherFiles
 }
 
 /** A model that draws, the same on every platform; stable-diffusion.ts and stable-diffusion-web.ts load one. */
@@ -42,10 +47,10 @@ export class Model {
   private readonly engine: Engine
   private readonly shared: boolean
   private readonly networks: Networks
-  private readonly tokenizers: readonly ClipTokenizer[]
   private readonly frugal: boolean
   private readonly loadSeconds: number
   private readonly output: Output
+  private readonly additions: Additions
 
   protected constructor(parts: ModelParts) {
     this.name = parts.name
@@ -54,11 +59,11 @@ export class Model {
     this.engine = parts.engine
     this.shared = parts.shared
     this.networks = parts.networks
-    this.tokenizers = parts.tokenizers
     this.facts = parts.facts
     this.frugal = parts.frugal
     this.loadSeconds = parts.loadSeconds
     this.output = parts.output
+    this.additions = new Additions(parts.networks, parts.others, parts.tokenizers)
   }
 
   generate(ask: GenerateRequest, options: GenerateOptions = {}): Generation {
@@ -70,17 +75,13 @@ export class Model {
     { signal, trace: traced }: GenerateOptions,
   ): AsyncGenerator<GenerateStep, GenerateResult> {
     const began = performance.now()
-    const settings = settle(ask, this.files, this.networks)
+    const preset = presetFor(ask, this.files, this.name)
+    const settings = settle(ask, this.files, this.networks, preset)
     const sampling = samplingFor(ask, settings, this.files.scheduler)
     const calls = sampling.timesteps.length || settings.steps
-    const plan = planPrompts(
-      settings.prompt,
-      settings.negative,
-      settings.promptSyntax,
-      this.tokenizers,
-      calls,
-      !(settings.cfg > 1) || this.networks.unet.time_cond_proj_dim != null,
-    )
+    const { plan, controls, active } = await this.additions.plan(ask, settings, calls)
+    const adapters = new AdapterSet(this.networks, active, calls)
+    await adapters.begin()
     const trace = traced ? new Trace() : null
     const timings: Timings = { load: this.loadSeconds, text: 0, denoise: 0, decode: 0, total: 0 }
     const timed = (phase: "text" | "denoise" | "decode", seconds: number) => {
@@ -91,9 +92,11 @@ export class Model {
       settings,
       sampling,
       plan,
+      controls,
       trace,
       signal,
       frugal: this.frugal,
+      at: (call) => adapters.at(call),
       timed,
     })
     // weights with NaN must stop before a step is wasted on them
@@ -105,7 +108,7 @@ export class Model {
       (picture: Picture, i: number) =>
         new GeneratedImage(picture, { ask, settings, index: i, model: this.name, facts }, this.output),
     )
-    return { images, timings, settings, trace }
+    return { images, timings, settings, trace, adapters: active.map(reportOf) }
   }
 
   /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */

@@ -2,37 +2,52 @@ import { fail } from "../errors.ts"
 import { type Dim, type Graph, mulDim, type StoredDType, type StoredTensor, symbol } from "../graph/index.ts"
 import {
   AutoencoderKL,
+  AutoencoderTiny,
   type ClipConfig,
   ClipText,
+  ControlNet,
+  type ControlNetConfig,
   clipConfig,
   clipGraph,
+  controlNetConfig,
+  controlNetGraph,
   decoderGraph,
   encoderGraph,
+  tinyDecoderGraph,
+  tinyEncoderGraph,
+  tinyVaeConfig,
   UNet,
   type UNetConfig,
   unetConfig,
   unetGraph,
-  type VaeConfig,
   vaeConfig,
 } from "../models/index.ts"
 import { expected, type Module } from "../nn/index.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import type { ReadWeights } from "../runtime/gather.ts"
+import type { Patches } from "../runtime/hold.ts"
 import { type CompileOptions, compile, type Program } from "../runtime/program.ts"
+import type { AdapterTarget } from "../weights/adapters/adapter.ts"
+import { adapterTarget } from "../weights/adapters/targets.ts"
 import { fitWeights } from "../weights/fit.ts"
 import type { Component, ModelFiles } from "../weights/model-files.ts"
 import type { TensorView } from "../weights/view.ts"
+import type { AnyVae } from "./vae.ts"
 
 /** The networks of one model, compiled when first used and given back on request. */
 export class Networks {
   readonly unet: UNetConfig
-  readonly vae: VaeConfig
+  readonly vae: AnyVae
   readonly texts: readonly ClipConfig[]
   private readonly engine: Engine
   private readonly device: DeviceName
   private readonly read: ReadWeights | undefined
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
   private readonly programs = new Map<string, Promise<Program>>()
+  private readonly patches = new Map<string, Patches>()
+  private readonly controls = new Map<string, ControlNetConfig>()
+  /** What adapters can change, and the key of its weights. */
+  private readonly keys = new Map<AdapterTarget["scope"], string>([["unet", "unet"]])
 
   /**
    * Reads the configs and checks every weight against them, from headers alone.
@@ -46,7 +61,8 @@ export class Networks {
     const part = (name: string) =>
       files.components.get(name) ?? fail("MODEL_PART", `${files.path} has no ${name}`, { file: files.path })
     this.unet = unetConfig(part("unet").config)
-    this.vae = vaeConfig(part("vae").config)
+    const tiny = part("vae").className === "AutoencoderTiny"
+    this.vae = tiny ? tinyVaeConfig(part("vae").config) : vaeConfig(part("vae").config)
     checkBlocks(this.unet, part("unet"))
     const names = ["text_encoder", "text_encoder_2"].filter((name) => files.components.has(name))
     if (names.length === 0)
@@ -57,34 +73,41 @@ export class Networks {
     this.texts = names.map((name) =>
       clipConfig({ architectures: [part(name).className], ...part(name).config }),
     )
-    this.fit("unet", new UNet(this.unet), part("unet"), files)
-    this.fit("vae", new AutoencoderKL(this.vae), part("vae"), files)
+    this.fit("unet", new UNet(this.unet), part("unet"), files.family)
+    this.fit(
+      "vae",
+      "tiny" in this.vae ? new AutoencoderTiny(this.vae) : new AutoencoderKL(this.vae),
+      part("vae"),
+      files.family,
+    )
     this.texts.forEach((config, i) => {
-      this.fit(`text${i}`, new ClipText(config), part(names[i]!), files)
+      this.fit(`text${i}`, new ClipText(config), part(names[i]!), files.family)
+      this.keys.set(names[i] as AdapterTarget["scope"], `text${i}`)
     })
   }
 
-  private fit(key: string, net: Module, component: Component, files: ModelFiles): void {
-    const model = `${files.family}.${key}`
+  private fit(key: string, net: Module, component: Component, family: string): void {
+    const model = `${family}.${key.split(" ")[0]}`
     const views = fitWeights(expected(net), component.weights, {
       model,
       file: component.files[0],
       allow: (name) => key.startsWith("text") && name.startsWith("text_projection"),
     })
-    this.weights.set(key, new Map([...views].map(([name, view]) => [name, stored(view)])))
+    this.weights.set(key, new Map([...views].map(([name, view]) => [name, storedView(view)])))
   }
 
   private program(
     key: string,
     weights: string,
     graph: () => Graph,
-    options: Pick<CompileOptions, "slow"> = {},
+    options: Pick<CompileOptions, "slow" | "keeps"> = {},
   ): Promise<Program> {
     const known = this.programs.get(key)
     if (known) return known
     const made = compile(this.engine, graph(), this.weights.get(weights)!, {
       device: this.device,
       read: this.read,
+      patches: this.patches.get(weights),
       ...options,
     })
     this.programs.set(key, made)
@@ -93,37 +116,103 @@ export class Networks {
   }
 
   /** Text encoder `i` at a clip skip; inputs `ids` and, with a projection, `ends`. */
-  text(i: number, outputs: { skip: number; norm: boolean }): Promise<Program> {
+  text(i: number, outputs: { skip: number; norm: boolean; words?: boolean }): Promise<Program> {
     return this.program(
-      `text${i} ${outputs.skip} ${outputs.norm}`,
+      `text${i} ${outputs.skip} ${outputs.norm} ${outputs.words ?? false}`,
       `text${i}`,
       () => clipGraph(this.texts[i]!, outputs).graph,
     )
   }
 
   /** The U-Net for latents of this size; sizes that divide by a power of two share a cheaper graph. */
-  denoiser(height: number, width: number): Promise<Program> {
+  denoiser(height: number, width: number, controls = 0): Promise<Program> {
+    const { unit, sizes } = this.sizes(height, width)
+    const name = `unet ${unit} ${controls}`
+    return this.program(name, "unet", () => unetGraph(this.unet, sizes, controls).graph, { slow })
+  }
+
+  private sizes(height: number, width: number) {
     const step = 2 ** (this.unet.down.length - 1)
     const { unit, h, w } = sides([Math.max(step, 8), step], height, width)
-    const sizes = { b: symbol("b"), h, w, tokens: symbol("tokens") }
-    const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]
-    return this.program(`unet ${unit}`, "unet", () => unetGraph(this.unet, sizes).graph, { slow })
+    return { unit, sizes: { b: symbol("b"), h, w, tokens: symbol("tokens") } }
+  }
+
+  /** Takes a ControlNet in under a name of its own, checked against its config and against the U-Net. @throws CONTROLNET_FAMILY */
+  addControl(id: string, component: Component): ControlNetConfig {
+    const known = this.controls.get(id)
+    if (known) return known
+    const config = controlNetConfig(component.config)
+    fitsUnet(config, this.unet, component.files[0])
+    this.fit(`control ${id}`, new ControlNet(config), component, "controlnet")
+    this.controls.set(id, config)
+    return config
+  }
+
+  /** A ControlNet for latents of this size; its results stay in the engine. */
+  control(id: string, guess: boolean, height: number, width: number): Promise<Program> {
+    const { unit, sizes } = this.sizes(height, width)
+    const config = this.controls.get(id)!
+    return this.program(
+      `unet-control ${unit} ${guess} ${id}`,
+      `control ${id}`,
+      () => controlNetGraph(config, sizes, guess).graph,
+      { slow: [["hint", ...slow[0]!], ...slow.slice(1)], keeps: true },
+    )
+  }
+
+  /** The text encoders by name, with the width of their vectors. */
+  get encoders(): { name: string; size: number }[] {
+    const names = [...this.keys.keys()].filter((name) => name !== "unet")
+    return names.map((name, i) => ({ name, size: this.texts[i]!.hidden_size }))
   }
 
   /** The VAE's decoder for latents of this size. */
   decoder(height: number, width: number): Promise<Program> {
     const { unit, h, w } = sides([4], height, width)
-    return this.program(
-      `vae decoder ${unit}`,
-      "vae",
-      () => decoderGraph(this.vae, { b: symbol("b"), h, w }).graph,
-    )
+    return this.program(`vae decoder ${unit}`, "vae", () => {
+      const sizes = { b: symbol("b"), h, w }
+      return "tiny" in this.vae
+        ? tinyDecoderGraph(this.vae, sizes).graph
+        : decoderGraph(this.vae, sizes).graph
+    })
   }
 
   encoder(): Promise<Program> {
     const step = 2 ** (this.vae.block_out_channels.length - 1)
     const sizes = { b: symbol("b"), h: mulDim(step, symbol("h")), w: mulDim(step, symbol("w")) }
-    return this.program("vae encoder", "vae", () => encoderGraph(this.vae, sizes).graph)
+    return this.program("vae encoder", "vae", () =>
+      "tiny" in this.vae ? tinyEncoderGraph(this.vae, sizes).graph : encoderGraph(this.vae, sizes).graph,
+    )
+  }
+
+  /** The networks that adapters can change. */
+  get scopes(): AdapterTarget["scope"][] {
+    return [...this.keys.keys()]
+  }
+
+  /** The modules of those networks by every name adapters know. */
+  adapterTargets(): AdapterTarget[] {
+    return [...this.keys].map(([scope, key]) => {
+      const shapes = [...this.weights.get(key)!].map(([name, { shape }]) => [name, shape] as const)
+      return adapterTarget(scope, new Map(shapes))
+    })
+  }
+
+  /**
+   * Sets what adapters make of a network's weights. The network stays as it is where only values differ; its weights
+   * are made anew from the model's own files, so that taking an adapter away leaves nothing of it.
+   */
+  async adapt(scope: AdapterTarget["scope"], patches: Patches): Promise<void> {
+    const weights = this.keys.get(scope)!
+    if (patches.changes.size > 0) this.patches.set(weights, patches)
+    else this.patches.delete(weights)
+    for (const [key, program] of [...this.programs]) {
+      if (key.split(" ")[0] !== weights) continue
+      const made = await program
+      if (await made.patch(patches)) continue
+      this.programs.delete(key)
+      await made.release()
+    }
   }
 
   /** Gives back the memory of one kind of network (`text`, `unet`, `vae`), or of all. */
@@ -134,6 +223,25 @@ export class Networks {
       await (await program.catch(() => null))?.release()
     }
   }
+}
+
+/** Inputs of the denoiser that change seldom, slowest first. */
+const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]
+
+function fitsUnet(control: ControlNetConfig, unet: UNetConfig, file: string | undefined): void {
+  const about = (c: UNetConfig) =>
+    [
+      c.block_out_channels,
+      c.down.map((l) => l.layers),
+      c.down.map((l) => (l.attention ? l.context : 0)),
+    ].join("; ")
+  const told = (c: UNetConfig) =>
+    `${c.down.find((l) => l.attention)?.context} wide text at ${c.block_out_channels.join(", ")} channels`
+  if (about(control.unet) !== about(unet))
+    fail("CONTROLNET_FAMILY", `the ControlNet reads ${told(control.unet)}, the model ${told(unet)}`, {
+      file,
+      hint: "it was made for another family of models",
+    })
 }
 
 /** Names for a height and a width, as multiples of the first unit that divides both. */
@@ -162,7 +270,7 @@ const dtypes: Partial<Record<TensorView["dtype"], StoredDType>> = {
 }
 
 /** A view as the runtime takes it. */
-function stored(view: TensorView): StoredTensor {
+export function storedView(view: TensorView): StoredTensor {
   const dtype =
     dtypes[view.dtype] ??
     fail("WEIGHTS_DTYPE", `${view.file}: ${view.name} is stored as ${view.dtype}`, {

@@ -1,8 +1,9 @@
 import { fail } from "../errors.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
 import { emptyChunk } from "../text/chunks.ts"
+import type { LoraTag } from "../text/networks.ts"
 import { type EncodedPrompt, encodePrompt, equalize, type PromptSyntax } from "../text/prompt.ts"
-import type { TokenizedText } from "./conditioning.ts"
+import type { TokenizedText, WordTable } from "./conditioning.ts"
 
 /** A text and the last denoiser call, counted from 0, that reads it. */
 export interface Scheduled {
@@ -14,6 +15,8 @@ export interface Scheduled {
 export interface PromptPlan {
   readonly positive: readonly { readonly weight: number; readonly schedule: readonly Scheduled[] }[]
   readonly negative: readonly Scheduled[]
+  /** Adapters that the prompt names. */
+  readonly loras: readonly LoraTag[]
 }
 
 /**
@@ -29,6 +32,7 @@ export function planPrompts(
   tokenizers: readonly ClipTokenizer[],
   calls: number,
   unguided = false,
+  words?: readonly WordTable[],
 ): PromptPlan {
   const pairs = tokenizers.map((tokenizer) => {
     const options = { tokenizer, syntax, steps: calls }
@@ -42,14 +46,16 @@ export function planPrompts(
   const positive = pairs.map(([p]) => p)
   const parts = positive[0]!.parts.map(({ weight }, i) => ({
     weight,
-    schedule: schedules(positive, i, tokenizers),
+    schedule: schedules(positive, i, tokenizers, words),
   }))
   return {
     positive: parts,
+    loras: pairs[0]![0].loras,
     negative: schedules(
       pairs.map(([, n]) => n),
       0,
       tokenizers,
+      words,
     ),
   }
 }
@@ -59,12 +65,13 @@ function schedules(
   prompts: readonly EncodedPrompt[],
   i: number,
   tokenizers: readonly ClipTokenizer[],
+  words: readonly WordTable[] | undefined,
 ): Scheduled[] {
   const { emphasis } = prompts[0]!
   const empty = emphasis === "fromEmpty" ? tokenizers.map(emptyChunk) : null
   return prompts[0]!.parts[i]!.schedule.map(({ end }, k) => ({
     end,
-    text: { chunks: prompts.map((p) => p.parts[i]!.schedule[k]!.chunks), emphasis, empty },
+    text: { chunks: prompts.map((p) => p.parts[i]!.schedule[k]!.chunks), emphasis, empty, words },
   }))
 }
 
@@ -76,7 +83,7 @@ function refuseBlend(pair: readonly EncodedPrompt[]): void {
 }
 
 function refuseNetworks({ networks }: EncodedPrompt): void {
-  const first = networks[0]
+  const first = networks.find(({ kind }) => kind !== "lora" && kind !== "lyco")
   if (first)
     fail("PROMPT_NETWORK", `the prompt asks for ${first.kind}, which this version does not load`, {
       hint: "take the <...> out of the prompt, or use --prompt-syntax plain",

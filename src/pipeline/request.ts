@@ -1,5 +1,20 @@
 import { fail } from "../errors.ts"
 import type { Picture } from "../image/pixels.ts"
+import type { Strength } from "../text/networks.ts"
+import type { ControlRequest } from "./control.ts"
+import type { FileRef } from "./other-files.ts"
+
+/** A LoRA or one of its kin (LoCon, LoHa, LoKr, DoRA) and how strongly it acts. */
+export interface LoraRequest {
+  /** Path, or name beside the model or in its `loras` folder; in browsers a File or Blob. */
+  file: FileRef
+  /** Default 1; strengths at places of the run go from one to the next. */
+  weight?: Strength
+  /** Strength in the text encoders; default: `weight` (of the first call, as texts are encoded once). */
+  text?: Strength
+  /** Strength in the U-Net; default: `weight`. */
+  unet?: Strength
+}
 
 /** What a picture is asked to be. Lengths in pixels; everything but the prompt has a default. */
 export interface GenerateRequest {
@@ -38,6 +53,12 @@ export interface GenerateRequest {
   /** Rescale of guided predictions (Lin et al. 2024, sec. 3.4), 0..1, default 0. */
   guidanceRescale?: number
   promptSyntax?: "a1111" | "comfy" | "compel" | "plain"
+  /** Adapters, beside those that the prompt names as `<lora:name:weight>`; their weights add up. */
+  loras?: readonly LoraRequest[]
+  /** Textual inversions: paths, or names beside the model or in its `embeddings` folder; in browsers Files or Blobs. */
+  embeddings?: readonly FileRef[]
+  /** ControlNets with their pictures. */
+  controls?: readonly ControlRequest[]
 }
 
 const ranges: Partial<Record<keyof GenerateRequest, readonly [number, number, "whole" | "real"]>> = {

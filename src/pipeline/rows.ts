@@ -1,7 +1,9 @@
 import { composed, guided, instructed, rescaled } from "../diffusion/guidance.ts"
+import type { Feed } from "../runtime/engine.ts"
 import { f32, type Value } from "../runtime/engine.ts"
 import type { Program } from "../runtime/program.ts"
 import { type Embedding, encodeText, guidanceEmbedding, stackRows, zeroEmbedding } from "./conditioning.ts"
+import type { Controls } from "./control.ts"
 import type { Networks } from "./networks.ts"
 import type { PromptPlan, Scheduled } from "./prompt.ts"
 
@@ -107,6 +109,7 @@ export class Rows {
     call: number,
     size: readonly [number, number],
     extra: ExtraChannels,
+    controls: Controls | null = null,
   ): Promise<Float32Array> {
     const inputs = this.inputs(call)
     const rows = inputs.context!.shape[0]!
@@ -121,11 +124,15 @@ export class Rows {
           r * one + x.length,
         )
     }
+    const shared = { ...inputs, timestep: f32(Float32Array.of(t), [1]) }
+    const about = { index: call, rows, size, guided: this.guided }
+    const told: Record<string, Feed> = (await controls?.residuals(shared, x, about)) ?? {}
     const { out } = await net.run({
-      ...inputs,
-      timestep: f32(Float32Array.of(t), [1]),
+      ...shared,
       latents: f32(latents, [rows, channels, ...size]),
+      ...told,
     })
+    await controls?.free(told)
     return this.combine(out!.data as Float32Array, rows)
   }
 

@@ -31,9 +31,13 @@ export function samplerChoice(
 /** The model's own scheduler as its config says, or the sampler asked for over the model's noise levels. */
 export function samplingFor(ask: GenerateRequest, settings: Settings, scheduler: KTraining): Sampling {
   const strength = settings.init && !settings.instruct ? settings.strength : undefined
-  const { steps } = settings
-  if (ask.sampler === undefined && ask.schedule === undefined)
+  const { steps, preset } = settings
+  const unasked = ask.sampler === undefined && ask.schedule === undefined
+  if (unasked && preset?.sampler === undefined)
     return schedulerSampling(scheduler, { steps, strength, eta: ask.eta })
-  const recipe = samplerChoice(ask.sampler ?? "euler", ask.schedule)
-  return kSampling({ ...recipe, training: scheduler, steps, strength, eta: ask.eta ?? recipe.eta })
+  const recipe = unasked
+    ? samplerChoice(preset!.sampler!, preset!.schedule)
+    : samplerChoice(ask.sampler ?? "euler", ask.schedule)
+  const eta = ask.eta ?? (unasked ? preset?.eta : undefined) ?? recipe.eta
+  return kSampling({ ...recipe, training: scheduler, steps, strength, eta })
 }

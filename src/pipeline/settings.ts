@@ -3,10 +3,13 @@ import type { Picture } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import type { Networks } from "./networks.ts"
+import type { Preset } from "./presets.ts"
 import { checkRequest, checkSize, type GenerateRequest } from "./request.ts"
 
 /** A request with every default filled in from the model. */
 export interface Settings {
+  /** What the model or an adapter was distilled for, where nothing was asked for. */
+  readonly preset: Preset | null
   readonly prompt: string
   readonly negative: string
   readonly steps: number
@@ -55,7 +58,12 @@ function ownDefault(files: ModelFiles, key: string): number | undefined {
 const wholeEights = (pixels: number, step: number) => Math.max(step, Math.floor(pixels / step) * step)
 
 /** Fills in defaults and refuses what this model cannot do. @throws REQUEST_* */
-export function settle(ask: GenerateRequest, files: ModelFiles, networks: Networks): Settings {
+export function settle(
+  ask: GenerateRequest,
+  files: ModelFiles,
+  networks: Networks,
+  preset: Preset | null = null,
+): Settings {
   checkRequest(ask)
   const factor = vaeFactor(networks.vae)
   const step = Math.max(8, factor)
@@ -80,8 +88,9 @@ export function settle(ask: GenerateRequest, files: ModelFiles, networks: Networ
   return {
     prompt: ask.prompt,
     negative: ask.negative ?? "",
-    steps: ask.steps ?? own("steps") ?? 20,
-    cfg: ask.cfg ?? own("cfg") ?? 7.5,
+    preset,
+    steps: ask.steps ?? preset?.steps ?? own("steps") ?? 20,
+    cfg: ask.cfg ?? preset?.cfg ?? own("cfg") ?? 7.5,
     imageCfg: ask.imageCfg ?? 1.5,
     guidanceRescale: ask.guidanceRescale ?? 0,
     clipSkip: ask.clipSkip,

@@ -66,6 +66,7 @@ export class StableDiffusion extends Model {
         frugal: options.frugal ?? false,
         loadSeconds: (performance.now() - began) / 1000,
         output,
+        others: files,
       })
     } catch (error) {
       if (!options.engine) await engine.close()

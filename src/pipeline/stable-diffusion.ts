@@ -7,11 +7,13 @@ import { chooseDevice } from "../runtime/devices.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import { spawnEngine } from "../runtime/spawn.ts"
 import { tryDevice } from "../runtime/trial.ts"
+import { openVae } from "../weights/components.ts"
 import { openFolder } from "../weights/folder.ts"
 import { cachedHubModel } from "../weights/hub/cache.ts"
 import { findInLibrary } from "../weights/hub/library.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { openSingleFile } from "../weights/single-file.ts"
+import { findBeside, openControl, openWeights } from "./adapter-files.ts"
 import { vouch } from "./facts.ts"
 import { readIfThere, writeAtomic } from "./files.ts"
 import { Model } from "./model.ts"
@@ -25,6 +27,8 @@ export interface LoadOptions {
   frugal?: boolean
   /** Where facts of weight files (hash, finite) are remembered; default: the user's cache folder; null for nowhere. */
   cache?: string | null
+  /** Another VAE: a folder or file of AutoencoderKL or AutoencoderTiny (TAESD), with its own scaling factor. */
+  vae?: string
   /** An engine to share; it is not ended by `release`. Default: a child process of this model's own. */
   engine?: Engine
 }
@@ -44,6 +48,8 @@ export class StableDiffusion extends Model {
     const engine = options.engine ?? spawnEngine()
     try {
       const files = await openModel(name)
+      if (options.vae !== undefined)
+        files.components.set("vae", await openVae(options.vae, { family: files.family }))
       const { device } = await chooseDevice(options.device ?? "auto")
       const networks = new Networks(files, engine, device)
       await tryDevice(engine, device)
@@ -62,6 +68,11 @@ export class StableDiffusion extends Model {
         frugal: options.frugal ?? false,
         loadSeconds: (performance.now() - began) / 1000,
         output,
+        others: {
+          open: async (ref, what) =>
+            typeof ref === "string" ? openWeights(await findBeside(ref, files.path, what)) : refuseBlob(),
+          control: async (ref) => openControl(typeof ref === "string" ? ref : refuseBlob()),
+        },
       })
     } catch (error) {
       if (!options.engine) await engine.close()
@@ -76,6 +87,9 @@ export const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", imp
 /** A model of Hugging Face's cache or of our library. */
 const byName = async (name: string): Promise<string | null> =>
   (await cachedHubModel(name)) ?? (await findInLibrary(name))?.path ?? null
+
+const refuseBlob = (): never =>
+  fail("REQUEST_FILE", "a Blob where a path is needed", { hint: "name the file by its path" })
 
 /** Opens a model's headers and configs by path. */
 export async function openModel(name: string): Promise<ModelFiles> {

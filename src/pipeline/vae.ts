@@ -1,4 +1,7 @@
-import type { VaeConfig } from "../models/index.ts"
+import type { TinyVaeConfig, VaeConfig } from "../models/index.ts"
+
+/** Either kind of autoencoder, as far as latents go. */
+export type AnyVae = VaeConfig | TinyVaeConfig
 
 /** A batch of one: channels h w, flat. */
 export interface Planes {
@@ -11,7 +14,7 @@ export interface Planes {
 export type Transform = (x: Planes) => Promise<Planes>
 
 /** Latents to what the decoder takes: the scaling factor undone (Rombach et al. 2022, App. G; mean and deviation where a config has them). */
-export function unscale(latents: Float32Array, c: VaeConfig): Float32Array {
+export function unscale(latents: Float32Array, c: AnyVae): Float32Array {
   const { latents_mean: mean, latents_std: std, scaling_factor: s } = c
   if (!mean || !std) return latents.map((v) => v / s)
   const size = latents.length / c.latent_channels
@@ -19,7 +22,7 @@ export function unscale(latents: Float32Array, c: VaeConfig): Float32Array {
 }
 
 /** A draw from the encoder's distribution, scaled to latents: Kingma & Welling 2014, eq. 10. Moments are mean then log-variance. */
-export function sampleLatents(moments: Float32Array, noise: Float32Array | null, c: VaeConfig): Float32Array {
+export function sampleLatents(moments: Float32Array, noise: Float32Array | null, c: AnyVae): Float32Array {
   const size = moments.length / 2
   const z = new Float32Array(size)
   for (let i = 0; i < size; i++) {
@@ -32,7 +35,7 @@ export function sampleLatents(moments: Float32Array, noise: Float32Array | null,
 /** The picture's latents without a draw or a scale: instruct-pix2pix reads the mode. */
 export const modeLatents = (moments: Float32Array): Float32Array => moments.slice(0, moments.length / 2)
 
-function rescale(z: Float32Array, c: VaeConfig): Float32Array {
+export function rescale(z: Float32Array, c: AnyVae): Float32Array {
   const { latents_mean: mean, latents_std: std, scaling_factor: s } = c
   if (!mean || !std) return z.map((v) => v * s)
   const size = z.length / c.latent_channels

@@ -1,14 +1,18 @@
 import { fail } from "../errors.ts"
 import type { ReadWeights } from "../runtime/gather.ts"
 import { openCheckpoint } from "../weights/checkpoint.ts"
+import { controlNetComponent } from "../weights/controlnet.ts"
 import { scanFinite } from "../weights/finite.ts"
 import { readFolder, type Tree } from "../weights/folder-layout.ts"
+import { kindOf } from "../weights/kinds.ts"
 import { parseLdmConfig } from "../weights/ldm-yaml.ts"
-import type { ModelFiles } from "../weights/model-files.ts"
+import type { Component, ModelFiles } from "../weights/model-files.ts"
 import { readSafetensorsHeader } from "../weights/safetensors.ts"
 import { type ByteSource, blobSource } from "../weights/source.ts"
+import { Weights } from "../weights/view.ts"
 import type { FileFacts } from "./facts.ts"
 import { type FetchOptions, fetchFile, fetchText, isThere } from "./fetch.ts"
+import type { FileRef, OpenedFile, OtherFiles } from "./other-files.ts"
 import { Sha256 } from "./sha256.ts"
 import type { ReadText } from "./tokenizers.ts"
 
@@ -23,19 +27,14 @@ export interface WebFilesOptions extends FetchOptions {
 const textLimit = 32 * 1024 * 1024
 
 /** A model's files in a browser: Blobs by name, read in pieces as they are needed. */
-export class WebFiles {
+export class WebFiles implements OtherFiles {
   /** Name of the model, for people. */
   readonly name: string
   readonly model: ModelFiles
   readonly readText: ReadText
-  private readonly sources: ReadonlyMap<string, ByteSource>
+  private readonly sources: Map<string, ByteSource>
 
-  private constructor(
-    name: string,
-    model: ModelFiles,
-    sources: ReadonlyMap<string, ByteSource>,
-    readText: ReadText,
-  ) {
+  private constructor(name: string, model: ModelFiles, sources: Map<string, ByteSource>, readText: ReadText) {
     this.name = name.replace(/\.safetensors$/, "")
     this.model = model
     this.sources = sources
@@ -87,6 +86,46 @@ export class WebFiles {
   }
 
   readonly readWeights: ReadWeights = (name, offset, length) => this.source(name).read(offset, length)
+
+  private readonly opened = new Map<FileRef, OpenedFile>()
+
+  /** An adapter or embedding: a File or Blob, or the URL of a `.safetensors`. @throws SAFETENSORS_*, WEIGHTS_NOT_FINITE */
+  async open(ref: FileRef): Promise<OpenedFile> {
+    const known = this.opened.get(ref)
+    if (known) return known
+    const path = ref instanceof Blob ? (ref instanceof File ? ref.name : "adapter") : ref
+    if (isPickle(path)) refusePickle(path)
+    const url = ref instanceof Blob ? null : new URL(ref, globalThis.location?.href)
+    const blob = ref instanceof Blob ? ref : await fetchFile(url!.href, {})
+    // two files of one name are two files
+    const id = `${path} ${this.opened.size}`
+    const source = blobSource(blob, id)
+    const header = await readSafetensorsHeader(source)
+    this.sources.set(id, source)
+    await scanFinite(header.tensors.values(), async (_file, into, position) => {
+      into.set(await source.read(position, into.length))
+    })
+    const name = path
+      .split("/")
+      .at(-1)!
+      .replace(/\.safetensors$/, "")
+    const file = { id, name, path, header, read: source.read }
+    this.opened.set(ref, file)
+    return file
+  }
+
+  /** A ControlNet in one file. @throws CONTROLNET_NOT_ONE */
+  async control(ref: FileRef): Promise<{ id: string; component: Component }> {
+    const { id, path, header } = await this.open(ref)
+    if (kindOf(header.tensors) !== "controlnet")
+      fail("CONTROLNET_NOT_ONE", `${path} holds no ControlNet`, {
+        file: path,
+        hint: "a ControlNet was expected",
+      })
+    const tensors = new Weights()
+    for (const [key, view] of header.tensors) tensors.set(key.replace(/^control_model\./, ""), view)
+    return { id, component: controlNetComponent(tensors) }
+  }
 
   /** Reads every weight once: refuses NaN and infinities, and hashes the denoiser's file. @throws WEIGHTS_NOT_FINITE */
   async vouch(): Promise<FileFacts> {

@@ -2,7 +2,10 @@ import {
   type Graph,
   graphNodes,
   liftConvolutions,
+  liftWeights,
+  matrices,
   nameOf,
+  rewrite,
   type StoredTensor,
   type Tensor,
   toOnnx,
@@ -10,10 +13,33 @@ import {
 import { type DeviceName, type Engine, isRef, type Ref } from "./engine.ts"
 import { gather, type ReadWeights } from "./gather.ts"
 
+/** What one weight becomes. */
+export interface Patch {
+  /** Patches of one key make equal values of the same weight. */
+  readonly key: string
+  /** The new value, from the weight and from parameters of `Patches.weights`. */
+  apply(weight: Tensor): Tensor
+}
+
+/** Changes of weights by checkpoint key, and the tensors that only they read. */
+export interface Patches {
+  readonly changes: ReadonlyMap<string, Patch>
+  readonly weights: ReadonlyMap<string, StoredTensor>
+}
+
 /** A graph with what its heavy weights became, kept in the engine under the names of its inputs. */
 export interface Held {
   readonly graph: Graph
-  readonly weights: Readonly<Record<string, Ref>>
+  readonly weights: Record<string, Ref>
+  /** What makes each of `weights` from the stored weights. */
+  readonly made: ReadonlyMap<string, Tensor>
+}
+
+export interface HoldOptions {
+  readonly device: DeviceName
+  readonly threads?: number
+  readonly read?: ReadWeights
+  readonly patches?: Patches
 }
 
 /** Bytes from which a weight in half precision is held: a session would copy its single precision several times. */
@@ -24,27 +50,68 @@ const batch = 32 * 2 ** 20
 /**
  * Makes what a network's convolutions need of their weights once, straight from the files, and keeps it in the engine.
  * The session itself then has little to prepare: SD 1.5's U-Net is ready in a third of the time and 2 GB less.
+ * With patches, every matrix is held too, so that it can be made anew (`makeHeld`) while the session stays.
  */
-export async function holdConvolutions(
+export async function holdWeights(
   engine: Engine,
   graph: Graph,
   weights: ReadonlyMap<string, StoredTensor>,
-  options: { device: DeviceName; threads?: number; read?: ReadWeights },
+  options: HoldOptions,
 ): Promise<Held> {
-  if (options.device !== "cpu") return { graph, weights: {} }
-  const lifted = liftConvolutions(graph, (name) => {
-    const stored = weights.get(name)
-    return stored !== undefined && stored.dtype !== "f32" && stored.bytes.length >= heavy
-  })
+  const { patches, device } = options
+  const cpu = device === "cpu"
+  if (!cpu && !patches) return { graph, weights: {}, made: new Map() }
+  const patched = patches ? new Set([...matrices(graph), ...patches.changes.keys()]) : new Set<string>()
+  const first = liftWeights(graph, patched, (node) => cpu && node.op === "conv2d")
+  const lifted = cpu
+    ? liftConvolutions(first.graph, (name) => {
+        const stored = weights.get(name)
+        const half = stored !== undefined && stored.dtype !== "f32" && stored.bytes.length >= heavy
+        return half || patched.has(name)
+      })
+    : { graph: first.graph, made: new Map<string, Tensor>() }
+  const made = new Map([...first.made, ...lifted.made])
+  return { graph: lifted.graph, made, weights: await makeHeld(engine, made, weights, options) }
+}
+
+/** Names of the stored weights that a value is made of. */
+const sources = (node: Tensor): string[] =>
+  graphNodes({ outputs: { node } }).flatMap((n) => (n.op === "param" ? [nameOf(n)] : []))
+
+/** Those of the held weights that these stored weights go into. */
+export const madeFrom = (
+  made: ReadonlyMap<string, Tensor>,
+  names: ReadonlySet<string>,
+): Map<string, Tensor> =>
+  new Map([...made].filter(([, node]) => sources(node).some((name) => names.has(name))))
+
+/** Makes held weights, patched where a patch says so. */
+export async function makeHeld(
+  engine: Engine,
+  made: ReadonlyMap<string, Tensor>,
+  weights: ReadonlyMap<string, StoredTensor>,
+  options: HoldOptions,
+): Promise<Record<string, Ref>> {
   const held: Record<string, Ref> = {}
+  const { patches } = options
+  const stored = patches ? new Map([...weights, ...patches.weights]) : weights
   try {
-    for (const outputs of batches(lifted.made))
-      Object.assign(held, await make(engine, { outputs }, weights, options))
+    for (const outputs of batches(made)) {
+      const graph = patches ? applyPatches({ outputs }, patches) : { outputs }
+      Object.assign(held, await make(engine, graph, stored, options))
+    }
+    return held
   } catch (error) {
     await engine.free(Object.values(held).map(({ ref }) => ref))
     throw error
   }
-  return { graph: lifted.graph, weights: held }
+}
+
+function applyPatches(graph: Graph, { changes, weights }: Patches): Graph {
+  return rewrite(graph, (node, original) => {
+    if (original.op !== "param" || weights.has(nameOf(original))) return node
+    return changes.get(nameOf(original))?.apply(node) ?? node
+  })
 }
 
 function* batches(made: ReadonlyMap<string, Tensor>): Generator<Record<string, Tensor>> {
@@ -65,7 +132,7 @@ async function make(
   engine: Engine,
   graph: Graph,
   weights: ReadonlyMap<string, StoredTensor>,
-  { device, threads, read }: { device: DeviceName; threads?: number; read?: ReadWeights },
+  { device, threads, read }: HoldOptions,
 ): Promise<Record<string, Ref>> {
   const names = graphNodes(graph).flatMap((node) => (node.op === "param" ? [nameOf(node)] : []))
   const used = new Map(

@@ -24,7 +24,7 @@ import {
   value,
 } from "./engine.ts"
 import { gather, type ReadWeights } from "./gather.ts"
-import { holdConvolutions } from "./hold.ts"
+import { type Held, type HoldOptions, holdWeights, madeFrom, makeHeld, type Patches } from "./hold.ts"
 import { padConvolutions, unfuseAttention } from "./mend.ts"
 import { tryDevice } from "./trial.ts"
 
@@ -41,6 +41,10 @@ export interface CompileOptions {
   readonly slow?: readonly (readonly string[])[]
   /** Reads weight files where the engine cannot map them, as in browsers; each network's weights pass through memory once. */
   readonly read?: ReadWeights
+  /** Results will be kept in the engine (`Program.keep`). */
+  readonly keeps?: boolean
+  /** Changes of weights; they can be exchanged later (`Program.patch`), and none at all keeps that possible too. */
+  readonly patches?: Patches
 }
 
 interface Part {
@@ -61,33 +65,83 @@ const memory = 4
 export class Program {
   private readonly engine: Engine
   private readonly parts: readonly Part[]
-  private readonly weights: Readonly<Record<string, Ref>>
+  private readonly held: Held
+  private readonly stored: Weights
+  private readonly options: HoldOptions
+  private patches: Patches | undefined
   private readonly memos: Memo[][]
   private released = false
 
-  constructor(engine: Engine, parts: readonly Part[], weights: Readonly<Record<string, Ref>>) {
+  constructor(engine: Engine, parts: readonly Part[], held: Held, stored: Weights, options: HoldOptions) {
     this.engine = engine
     this.parts = parts
-    this.weights = weights
+    this.held = held
+    this.stored = stored
+    this.options = options
+    this.patches = options.patches
     this.memos = parts.map(() => [])
+  }
+
+  private get weights(): Record<string, Ref> {
+    return this.held.weights
+  }
+
+  /**
+   * Exchanges the patches of weights: only weights whose patch differs are made anew, from the files, so nothing of
+   * former patches stays behind. False where the program must be compiled anew: it does not hold a weight in question, or
+   * no patch is left, since a session that owns its weights computes other last bits than one that is handed them.
+   */
+  async patch(patches: Patches): Promise<boolean> {
+    if (this.released) fail("ENGINE_RELEASED", "this network was released", { blame: "here" })
+    if (!this.patches || patches.changes.size === 0) return !this.patches && patches.changes.size === 0
+    const changed = differences(this.patches, patches)
+    const made = madeFrom(this.held.made, changed)
+    for (const name of changed) if (madeFrom(made, new Set([name])).size === 0) return false
+    const fresh = await makeHeld(this.engine, made, this.stored, { ...this.options, patches })
+    const old = Object.keys(fresh).map((name) => this.weights[name]!.ref)
+    Object.assign(this.weights, fresh)
+    this.patches = patches
+    for (const memo of this.memos.flatMap((memos) => memos.splice(0))) await this.forget(memo)
+    await this.engine.free(old)
+    return true
   }
 
   /**
    * Runs every stage whose inputs are other objects than at an earlier call: pass the same `Value` object to say that
    * nothing changed. @throws GRAPH_FEED when an input is missing or has another shape.
    */
-  async run(inputs: Readonly<Record<string, Value>>): Promise<Record<string, Value>> {
+  async run(inputs: Readonly<Record<string, Feed>>): Promise<Record<string, Value>> {
+    const results = await this.results(inputs, false)
+    return Object.fromEntries(
+      Object.keys(results).flatMap((name) => (isRef(results[name]!) ? [] : [[name, value(results, name)]])),
+    )
+  }
+
+  /** The same, but results stay in the engine; whoever takes them gives them back with `free`. */
+  async keep(inputs: Readonly<Record<string, Feed>>): Promise<Record<string, Ref>> {
+    const results = Object.entries(await this.results(inputs, true))
+    return Object.fromEntries(results.flatMap(([name, feed]) => (isRef(feed) ? [[name, feed]] : [])))
+  }
+
+  async free(refs: readonly Ref[]): Promise<void> {
+    await this.engine.free(refs.map(({ ref }) => ref))
+  }
+
+  private async results(
+    inputs: Readonly<Record<string, Feed>>,
+    keep: boolean,
+  ): Promise<Record<string, Feed>> {
     if (this.released) fail("ENGINE_RELEASED", "this network was released", { blame: "here" })
     checkFeeds(this.parts, inputs, this.weights)
     const known: Record<string, Feed> = { ...this.weights, ...inputs }
-    const out: Record<string, Value> = {}
+    const out: Record<string, Feed> = {}
     for (const [i, part] of this.parts.entries()) {
       const fast = i === this.parts.length - 1
       const results = fast
-        ? await this.engine.run(part.session, pick(known, part))
+        ? await this.engine.run(part.session, pick(known, part), keep ? part.outputs : [])
         : await this.slow(i, known)
       Object.assign(known, results)
-      for (const name of part.outputs) if (!isRef(known[name]!)) out[name] = value(known, name)
+      for (const name of part.outputs) if (fast || !isRef(known[name]!)) out[name] = known[name]!
     }
     return out
   }
@@ -120,12 +174,18 @@ export class Program {
   }
 }
 
+/** Weights whose patches differ. */
+function differences(a: Patches, b: Patches): Set<string> {
+  const names = new Set([...a.changes.keys(), ...b.changes.keys()])
+  return new Set([...names].filter((name) => a.changes.get(name)?.key !== b.changes.get(name)?.key))
+}
+
 const pick = (known: Readonly<Record<string, Feed>>, part: Part): Record<string, Feed> =>
   Object.fromEntries(part.inputs.map(({ name }) => [name, known[name]!]))
 
 function checkFeeds(
   parts: readonly Part[],
-  inputs: Readonly<Record<string, Value>>,
+  inputs: Readonly<Record<string, Feed>>,
   weights: Readonly<Record<string, Ref>>,
 ): void {
   const sizes: Record<string, number> = {}
@@ -166,8 +226,8 @@ export async function compile(
   const fused = attention ? graph : unfuseAttention(graph)
   const whole = options.device === "webgpu" ? padConvolutions(fused) : fused
   const lean = shareEqual(mergeLayouts(whole))
-  const held = await holdConvolutions(engine, lean, weights, options)
-  const stages = options.slow ? stage(held.graph, options.slow).stages : [held.graph]
+  const held = await holdWeights(engine, lean, weights, options)
+  const stages = options.slow ? stage(held.graph, rates(options.slow, held)).stages : [held.graph]
   const parts: Part[] = []
   try {
     for (const [i, part] of stages.entries()) {
@@ -181,7 +241,13 @@ export async function compile(
     await engine.free(Object.values(held.weights).map(({ ref }) => ref))
     throw error
   }
-  return new Program(engine, parts, held.weights)
+  return new Program(engine, parts, held, weights, options)
+}
+
+/** Held weights change least of all: what follows from them and the prompt alone is still made once per prompt. */
+function rates(slow: readonly (readonly string[])[], held: Held): readonly (readonly string[])[] {
+  const [first = [], ...rest] = slow
+  return [[...first, ...Object.keys(held.weights)], ...rest]
 }
 
 async function specOf(
@@ -204,6 +270,6 @@ async function specOf(
     externals: gathered.externals,
     device: waves ? "cpu" : options.device,
     threads: options.threads,
-    keep: last ? [] : Object.keys(part.outputs),
+    keep: last && !options.keeps ? [] : Object.keys(part.outputs),
   }
 }

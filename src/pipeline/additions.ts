@@ -1,0 +1,90 @@
+import type { ClipTokenizer } from "../text/bpe.ts"
+import { type Adapter, matchAdapter } from "../weights/adapters/adapter.ts"
+import { type EmbeddingWord, readEmbedding } from "../weights/embedding.ts"
+import { type ActiveAdapter, checkStrength } from "./adapters.ts"
+import { type ControlPart, checkControl } from "./control.ts"
+import { withEmbeddings } from "./embeddings.ts"
+import type { Networks } from "./networks.ts"
+import type { FileRef, OtherFiles } from "./other-files.ts"
+import { type PromptPlan, planPrompts } from "./prompt.ts"
+import type { GenerateRequest } from "./request.ts"
+import type { Settings } from "./settings.ts"
+
+/** What a request names beside the model: adapters, textual inversions, ControlNets; each file is opened once. */
+export class Additions {
+  private readonly networks: Networks
+  private readonly others: OtherFiles
+  private readonly tokenizers: readonly ClipTokenizer[]
+  private readonly adapters = new Map<string, Adapter>()
+
+  constructor(networks: Networks, others: OtherFiles, tokenizers: readonly ClipTokenizer[]) {
+    this.networks = networks
+    this.others = others
+    this.tokenizers = tokenizers
+  }
+
+  /** Opens all of it and reads the prompts. @throws ADAPTER_*, EMBEDDING_*, CONTROLNET_*, PROMPT_* */
+  async plan(
+    ask: GenerateRequest,
+    { prompt, negative, promptSyntax, cfg }: Settings,
+    calls: number,
+  ): Promise<{ plan: PromptPlan; controls: ControlPart[]; active: ActiveAdapter[] }> {
+    const { tokenizers, tables } = await this.words(ask)
+    const unguided = !(cfg > 1) || this.networks.unet.time_cond_proj_dim != null
+    const plan = planPrompts(prompt, negative, promptSyntax, tokenizers, calls, unguided, tables)
+    const controls = await this.controlParts(ask)
+    return { plan, controls, active: await this.activeAdapters(ask, plan) }
+  }
+
+  /** Adapters asked for, then those the prompt names; one named twice counts twice. */
+  private async activeAdapters(ask: GenerateRequest, { loras }: PromptPlan): Promise<ActiveAdapter[]> {
+    const wanted = [
+      ...(ask.loras ?? []).map(({ file, weight = 1, text, unet }) => ({
+        file,
+        text: text ?? weight,
+        unet: unet ?? weight,
+      })),
+      ...loras.map(({ name, text, unet }) => ({ file: name as FileRef, text, unet })),
+    ]
+    const found: ActiveAdapter[] = []
+    for (const { file, text, unet } of wanted) {
+      const adapter = await this.adapter(file)
+      found.push({
+        adapter,
+        text: checkStrength(text, adapter.name),
+        unet: checkStrength(unet, adapter.name),
+      })
+    }
+    return found
+  }
+
+  /** Tokenizers that know the request's textual inversions, and their vectors for each encoder. */
+  private async words({ embeddings = [] }: GenerateRequest) {
+    if (embeddings.length === 0) return { tokenizers: this.tokenizers, tables: undefined }
+    const found: EmbeddingWord[] = []
+    for (const ref of embeddings) {
+      const { header, name, path, read } = await this.others.open(ref, "embedding")
+      found.push(...(await readEmbedding(header.tensors, this.networks.encoders, { stem: name, path, read })))
+    }
+    return withEmbeddings(this.tokenizers, found)
+  }
+
+  private async controlParts({ controls = [] }: GenerateRequest): Promise<ControlPart[]> {
+    const parts: ControlPart[] = []
+    for (const request of controls) {
+      checkControl(request)
+      const part = { ...(await this.others.control(request.model)), request }
+      this.networks.addControl(part.id, part.component)
+      parts.push(part)
+    }
+    return parts
+  }
+
+  private async adapter(ref: FileRef): Promise<Adapter> {
+    const { id, name, path, header } = await this.others.open(ref, "adapter")
+    const made =
+      this.adapters.get(id) ?? matchAdapter(header, this.networks.adapterTargets(), { name, path, id })
+    this.adapters.set(id, made)
+    return made
+  }
+}
