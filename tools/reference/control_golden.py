@@ -9,6 +9,7 @@ picture and `trace.safetensors`: the latents of a run under it.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def picture(width: int, height: int, turn: int) -> Image.Image:
 def controlnet(unet, seed: int) -> ControlNetModel:
     """A ControlNet beside this U-Net whose zero convolutions are not zero."""
     torch.manual_seed(seed)
-    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16), load_weights_from_unet=False)
+    wanted = set(inspect.signature(ControlNetModel.__init__).parameters)
+    config = {k: v for k, v in unet.config.items() if k in wanted and not k.startswith("_")}
+    made = ControlNetModel(**config | {"conditioning_embedding_out_channels": (4, 8, 8, 16)})
     generator = torch.Generator().manual_seed(seed)
     for name, p in made.named_parameters():
         fan = p[0].numel() if p.dim() > 1 else 1
@@ -119,13 +122,13 @@ def main() -> None:
         "sd1-part": ("sd1-tiny", [{"weight": 1.0, "start": 0.2, "end": 0.7}], {}),
         "sd1-guess": ("sd1-tiny", [{"weight": 0.9, "guess": True}], {}),
         "sd1-two": ("sd1-tiny", [{"weight": 0.7}, {"weight": -0.6, "start": 0.3}], {}),
-        "sd2-one": ("sd2-tiny", [{"weight": 0.8}], {}),
+        "odd-one": ("sd1-odd", [{"weight": 0.8}], {}),
         "sdxl-one": ("sdxl-tiny", [{"weight": 0.8, "end": 0.8}], {}),
     }
     for turn in (1, 2):
         picture(64 + 16 * (turn - 1), 64, turn).save(args.out / f"hint{turn}.png", optimize=True)
     nets = {}
-    for model, seeds in (("sd1-tiny", (1, 2)), ("sd2-tiny", (3,)), ("sdxl-tiny", (4,))):
+    for model, seeds in (("sd1-tiny", (1, 2)), ("sd1-odd", (3,)), ("sdxl-tiny", (4,))):
         for seed in seeds:
             net = controlnet(unet_of(args.models, model), seed).half().float()
             folder = args.out / f"{model}-net{seed}"
