@@ -236,6 +236,23 @@ describe("train", () => {
     expect([scheduler._class_name, scheduler.beta_end]).toEqual(["LCMScheduler", 0.012])
   })
 
+  test("controlnet leaves a folder, and begins without any effect", async () => {
+    const seen = await run({
+      kind: "controlnet",
+      out: "control",
+      conditions: join(root, "data"),
+      steps: 2,
+      rate: 1e-3,
+    })
+    expect(seen.at(-1)).toEqual({ phase: "done", files: [join(root, "control/controlnet")] })
+    const config = JSON.parse(await readFile(join(root, "control/controlnet/config.json"), "utf8"))
+    expect(config.conditioning_embedding_out_channels).toEqual([16, 32])
+    expect(await names("control/controlnet/diffusion_pytorch_model.safetensors")).toContain(
+      "controlnet_down_blocks.0.weight",
+    )
+    await expect(run({ kind: "controlnet", out: "blind" })).rejects.toMatchObject({ code: "DATA_EMPTY" })
+  })
+
   test("an SDXL model", async () => {
     const xl = join(import.meta.dirname, "../golden/models/sdxl-tiny")
     const seen = await run({ kind: "lora", out: "xl", model: xl, steps: 2, trainText: true, resolution: 64 })

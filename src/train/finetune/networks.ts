@@ -51,18 +51,14 @@ export function denoiserOf(model: TrainModel, text: TextGraph) {
   return {
     unet,
     /** Prediction at `x` b c h w and `timestep` b; SDXL also reads the input `time_ids` b 6. */
-    predict(
-      x: Tensor,
-      timestep: Tensor,
-      residuals?: { down: readonly Tensor[]; mid: Tensor | null },
-    ): Tensor {
+    predict(x: Tensor, timestep: Tensor): Tensor {
       const rows = x.shape[0] as number
       const { context, pooled } = text(model, rows)
       const extras =
         pooled && model.unet.addition_embed_type
           ? { textEmbeds: pooled, timeIds: input("time_ids", [rows, 6]) }
           : {}
-      return unet.forward(x, timestep, context, { ...extras, ...(residuals ? { residuals } : {}) })
+      return unet.forward(x, timestep, context, extras)
     },
   }
 }

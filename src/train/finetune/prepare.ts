@@ -1,4 +1,5 @@
 import { join } from "node:path"
+import { fail } from "../../errors.ts"
 import type { Engine } from "../../runtime/engine.ts"
 import { bucketFor, bucketSizes, nameOf, type Size } from "../data/buckets.ts"
 import { type CaptionOptions, captionsVary, readWildcards } from "../data/captions.ts"
@@ -126,6 +127,16 @@ async function finish(
   const notes = s.kind === "vae" ? [] : longCaptions(model, good)
   await writeDataReport(s.out, { ...data, items: good }, [...problems, ...notes])
   judge(problems, s.onBad, s.data)
+  if (!good.some((i) => !i.prior))
+    fail(
+      "DATA_EMPTY",
+      `${s.data} holds no picture that can be used: ${problems[0]?.where}: ${problems[0]?.what}`,
+      {
+        file: s.data,
+        hint: "see data-report.json for every picture",
+        details: { problems },
+      },
+    )
   const { train, validation } = heldOut(
     good.filter((i) => !i.prior),
     s.validation,

@@ -8,6 +8,7 @@ import { continued } from "../optimizer.ts"
 import { stepGraphs } from "../step.ts"
 import type { Task, TrainStep } from "../task.ts"
 import { configHash, stepOptions, train, trainedWeights } from "../trainer.ts"
+import { controlMethod, saveControl } from "./controlnet.ts"
 import { diffusionTask } from "./diffusion.ts"
 import { distillTask, nameScheduler } from "./distill.ts"
 import { readAccelerateState, writeAccelerateState, writeImageFolder } from "./hugging-face.ts"
@@ -90,6 +91,7 @@ async function jobOf(
   if (s.kind === "vae") return wholeJob(model, s, await vaeTask(model, s, data), context)
   if (s.kind === "distill") return wholeJob(model, s, await distillTask(model, s, data), context)
   if (s.kind === "textual-inversion") return wordJob(model, s, data)
+  if (s.kind === "controlnet") return controlJob(model, s, data)
   const low = s.kind === "lora" || (s.kind === "dreambooth" && s.rank > 0)
   return low ? loraJob(model, s, data) : fullJob(model, s, data, context)
 }
@@ -124,6 +126,18 @@ async function fullJob(
       )
       await writeImageFolder(folder, data.train)
       return [...(await job.save(values)), folder]
+    },
+  }
+}
+
+async function controlJob(model: TrainModel, s: TrainSettings, data: Prepared): Promise<Job> {
+  const method = controlMethod(model, s, data)
+  return {
+    task: await diffusionTask(model, s, data, method),
+    async save(values) {
+      const folder = join(s.out, "controlnet")
+      await saveControl(folder, model, values, shapesOf(method.parameters), s.dtype)
+      return [folder]
     },
   }
 }
