@@ -126,6 +126,7 @@ async function settings(options: Options) {
 }
 
 async function run(options: Options): Promise<void> {
+  const owned = process.send !== undefined
   const { runServer, runWorker, mcpOverStdio, onPoint } = await import("../server/index.ts")
   const all = await settings(options)
   dieAt(process.env.AQUATINT_DIE_AT, options.role, onPoint)
@@ -136,7 +137,10 @@ async function run(options: Options): Promise<void> {
       process.removeAllListeners(signal)
       process.on(signal, done)
     }
-    if (options.role === "worker" && process.send) process.once("disconnect", done)
+    if (!owned || options.role !== "worker") return
+    process.once("disconnect", done)
+    // it may have gone while this process was still starting
+    if (!process.connected) done()
   })
   if (options.mcp && running.service) {
     await Promise.race([mcpOverStdio(running.service, { owner: "local", client: "mcp" }), stopped])
