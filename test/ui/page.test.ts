@@ -82,6 +82,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.getByRole("button", { name: "Cancel: two" }).click()
     await expect.poll(names).toBe("one,three")
     await page.getByRole("button", { name: "Cancel: one" }).click()
+    // what comes next is on the plate by itself
     await page.locator('.plate img[alt="Picture: three"]').waitFor()
     const { jobs } = await house.api<{ jobs: { state: string; request: { prompt: string } }[] }>("/api/jobs")
     const state = (prompt: string) => jobs.find((j) => j.request.prompt === prompt)?.state

@@ -72,7 +72,7 @@ function take(job: Job): void {
   else if (job.state === "failed") {
     say(t.value.stage.failed)
     if (job.error) toast(job.error.message, { kind: "error", detail: job.error.hint })
-  }
+  } else if (job.state === "cancelled") leave(job.id)
   if (!open(job)) forgetPreview(job.id)
 }
 
@@ -122,8 +122,16 @@ export function dismissJob(id: string): void {
   const rest = new Map(jobs.value)
   rest.delete(id)
   jobs.value = rest
+  leave(id)
+}
+
+/** Where a job that leads to no picture was shown, the next one is, or else the newest picture. */
+function leave(id: string): void {
   const now = shown.value
-  if (now && "job" in now && now.job === id) shown.value = recent.value[0] ? { print: recent.value[0] } : null
+  if (!now || !("job" in now) || now.job !== id) return
+  const [next] = queue.value
+  const [print] = recent.value
+  shown.value = next ? { job: next.id } : print ? { print } : null
 }
 
 /** Deletes pictures at once, and offers to take it back. */
