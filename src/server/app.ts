@@ -66,7 +66,7 @@ export function errorAnswer(error: AquatintError, path: string): Response {
 
 /** The server as one function from requests to responses. */
 export function createApp(options: AppOptions): Hono {
-  const { log, metrics, cors } = options
+  const { metrics, cors } = options
   const app = new Hono({ strict: true })
   app.use(async (c, next) => {
     const began = performance.now()
@@ -91,10 +91,16 @@ export function createApp(options: AppOptions): Hono {
     app.on(row.method, row.path.replace(/\{(\w+)\}/g, ":$1"), (c) =>
       serve(row, c.req.raw, c.req.param() as Record<string, string>, options),
     )
+  answerTheRest(app, all, options)
+  return app
+}
+
+/** Files of the page, and errors of all kinds. */
+function answerTheRest(app: Hono, all: readonly Route[], { log, page }: AppOptions): void {
   const paths = new Set(all.map((row) => row.path.replace(/\{\w+\}/g, "*")))
   app.notFound(async (c) => {
     if (c.req.method === "GET" || c.req.method === "HEAD") {
-      const found = await options.page(c.req.path)
+      const found = await page(c.req.path)
       if (found) return found
     }
     const known = [...paths].some((path) => matches(path, c.req.path))
@@ -120,7 +126,6 @@ export function createApp(options: AppOptions): Hono {
       })
     return errorAnswer(error, c.req.path)
   })
-  return app
 }
 
 const matches = (pattern: string, path: string): boolean => {

@@ -11,10 +11,18 @@ const file = { 200: { description: "the file", type: "image/*" } }
 
 /** `/api/images`: what was drawn. Files are named by id, never by path. */
 export function galleryRoutes(service: Service): Route[] {
+  return [listRoute(service), ...recordRoutes(service), ...fileRoutes(service)]
+}
+
+const finder =
+  ({ db }: Service) =>
+  async (image: string, owner: string): Promise<Image> =>
+    (await findImage(db, image, owner)) ?? notFound()
+
+function recordRoutes(service: Service): Route[] {
   const { db } = service
-  const find = async (imageId: string, owner: string) => (await findImage(db, imageId, owner)) ?? notFound()
+  const find = finder(service)
   return [
-    listRoute(service),
     route({
       method: "GET",
       path: "/api/images/{id}",
@@ -45,6 +53,12 @@ export function galleryRoutes(service: Service): Route[] {
       handle: async ({ who, params }) =>
         json(imageBodyOf((await markImage(db, params.id!, who.owner, false)) ?? notFound())),
     }),
+  ]
+}
+
+function fileRoutes(service: Service): Route[] {
+  const find = finder(service)
+  return [
     route({
       method: "GET",
       path: "/api/images/{id}/file",

@@ -21,29 +21,7 @@ export function jobRoutes(service: Service): Route[] {
   }
   return [
     submitRoute(service),
-    route({
-      method: "GET",
-      path: "/api/jobs",
-      tag,
-      summary: "Your jobs: those that run and wait in their order, then the others, newest first",
-      query: z.object({
-        state: z.string().max(100).optional(),
-        group: z.string().max(100).optional(),
-        limit: z.coerce.number().int().min(1).max(200).optional(),
-        after: z.string().max(20).optional(),
-      }),
-      answers: {
-        200: {
-          description: "a page of jobs",
-          schema: z.object({ jobs: z.array(jobBody), next: z.string().nullable() }),
-        },
-      },
-      handle: async ({ who, query }) => {
-        const { state, group, limit = 50, after } = query
-        const page = await listJobs(db, { owner: who.owner, states: statesOf(state), group, limit, after })
-        return json({ jobs: await jobBodies(db, page.jobs), next: page.next })
-      },
-    }),
+    listRoute(service),
     route({
       method: "GET",
       path: "/api/jobs/{id}",
@@ -68,6 +46,32 @@ export function jobRoutes(service: Service): Route[] {
     moveRoute(service, body),
     ...eventRoutes(service),
   ]
+}
+
+function listRoute({ db }: Service): Route {
+  return route({
+    method: "GET",
+    path: "/api/jobs",
+    tag,
+    summary: "Your jobs: those that run and wait in their order, then the others, newest first",
+    query: z.object({
+      state: z.string().max(100).optional(),
+      group: z.string().max(100).optional(),
+      limit: z.coerce.number().int().min(1).max(200).optional(),
+      after: z.string().max(20).optional(),
+    }),
+    answers: {
+      200: {
+        description: "a page of jobs",
+        schema: z.object({ jobs: z.array(jobBody), next: z.string().nullable() }),
+      },
+    },
+    handle: async ({ who, query }) => {
+      const { state, group, limit = 50, after } = query
+      const page = await listJobs(db, { owner: who.owner, states: statesOf(state), group, limit, after })
+      return json({ jobs: await jobBodies(db, page.jobs), next: page.next })
+    },
+  })
 }
 
 function submitRoute(service: Service): Route {

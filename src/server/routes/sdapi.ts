@@ -342,9 +342,9 @@ const fieldsOf = (infotext: string): Record<string, unknown> => {
 }
 
 /** Lists that clients fill their menus from. */
-function listRoutes({ models }: Service): Route[] {
+function listsOf({ models }: Service): Record<string, () => unknown> {
   const upscaler = (name: string) => ({ name, model_name: null, model_path: null, model_url: null, scale: 4 })
-  const lists: Record<string, () => unknown> = {
+  return {
     samplers: () => samplerIds.map((id) => ({ name: samplerLabels[id] ?? id, aliases: [id], options: {} })),
     schedulers: () =>
       ["automatic", ...scheduleIds].map((name) => ({
@@ -378,7 +378,10 @@ function listRoutes({ models }: Service): Route[] {
     extensions: () => [],
     "cmd-flags": () => ({ api: true, listen: null, port: null }),
   }
-  return Object.entries(lists).map(([name, make]) =>
+}
+
+function listRoutes(service: Service): Route[] {
+  return Object.entries(listsOf(service)).map(([name, make]) =>
     route({
       method: "GET",
       path: `/sdapi/v1/${name}`,
