@@ -20,18 +20,28 @@ const want = (key: string) => {
 const { cases } = JSON.parse(metadata.get("about")!) as {
   cases: { name: string; model: string; prompt: string }[]
 }
-const far = (got: Float32Array, to: Float32Array) => got.reduce((m, v, i) => Math.max(m, Math.abs(v - to[i]!)), 0)
+const far = (got: Float32Array, to: Float32Array) =>
+  got.reduce((m, v, i) => Math.max(m, Math.abs(v - to[i]!)), 0)
 const load = (model: string) => StableDiffusion.load(join(golden, "models", model), { engine, cache: null })
 
 test.each(cases)("$name: the prompt as diffusers embeds it", async ({ name, model, prompt }) => {
   const sd = await load(model)
   for (const promptSyntax of ["plain", "a1111"] as const) {
-    const ask = { prompt, promptSyntax, steps: 1, width: 64, height: 64, embeddings: [join(folder, `${name}.safetensors`)] }
+    const ask = {
+      prompt,
+      promptSyntax,
+      steps: 1,
+      width: 64,
+      height: 64,
+      embeddings: [join(folder, `${name}.safetensors`)],
+    }
     const { trace } = await sd.generate(ask, { trace: true })
     const got = trace!.tensors()
     expect(far(got.get("text.cond")!.data as Float32Array, want(name))).toBeLessThan(2e-4)
     if (tensors.has(`${name}.pooled`))
-      expect(far(got.get("text.cond.pooled")!.data as Float32Array, want(`${name}.pooled`))).toBeLessThan(2e-4)
+      expect(far(got.get("text.cond.pooled")!.data as Float32Array, want(`${name}.pooled`))).toBeLessThan(
+        2e-4,
+      )
   }
   await sd.release()
 })
@@ -40,7 +50,10 @@ test("embeddings of another family, and files that are none, are refused", async
   const sd = await load("sd1-tiny")
   const ask = (file: string) =>
     sd.generate({ prompt: "x", steps: 1, width: 64, height: 64, embeddings: [join(golden, file)] })
-  await expect(ask("embeddings/pair.safetensors")).rejects.toMatchObject({ code: "EMBEDDING_SHAPE", blame: "caller" })
+  await expect(ask("embeddings/pair.safetensors")).rejects.toMatchObject({
+    code: "EMBEDDING_SHAPE",
+    blame: "caller",
+  })
   await expect(ask("models/sd1-tiny.safetensors")).rejects.toMatchObject({ blame: "caller" })
   await expect(ask("nowhere")).rejects.toMatchObject({ code: "EMBEDDING_NOT_FOUND" })
   await sd.release()

@@ -266,6 +266,10 @@ async function decode(job: Job, z: Float32Array, { size, channels }: Sized): Pro
     job.signal?.throwIfAborted()
     return planes((await net.run({ latents: f32(x.data, [1, x.channels, x.height, x.width]) })).image!)
   })
+  if (!image.data.every(Number.isFinite))
+    fail("NOT_FINITE", "the VAE's picture is not finite", {
+      hint: "its weights may be damaged; try another one with --vae",
+    })
   trace?.add("image", f32(image.data, [1, image.channels, image.height, image.width]))
   return pictureFromPlanes(image.data, image.width, image.height)
 }

@@ -33,6 +33,8 @@ export async function openVae(
     return { className: config._class_name, config, weights, files }
   }
   if ([...tensors.keys()].some((key) => /^(encoder|decoder)\.layers\./.test(key))) return tiny(tensors, files)
+  const released = releasedTiny(tensors)
+  if (released) return tiny(released, files)
   const family = options.family ?? "sd1"
   const scale = (await ldmBeside(path))?.scaleFactor
   return vaeComponent(modernVaeKeys(tensors), family, family.startsWith("sdxl") ? 1024 : 512, scale)
@@ -92,6 +94,18 @@ async function configBeside(path: string, classes: RegExp) {
   if (!(await readdir(folder)).includes("config.json")) return undefined
   const config = await readConfig(join(folder, "config.json"))
   return classes.test(String(config._class_name)) ? config : undefined
+}
+
+/** TAESD as its author releases it: one Sequential per side, with a clamp before the decoder's layers. */
+function releasedTiny(tensors: ReadonlyMap<string, TensorView>): Weights | undefined {
+  const out = new Weights()
+  for (const [key, view] of tensors) {
+    const [, side, number, rest] = /^(?:taesd_)?(encoder|decoder)\.(\d+)\.(.+)$/.exec(key) ?? []
+    if (side === undefined) return undefined
+    const name = `${side}.layers.${Number(number) - (side === "decoder" ? 1 : 0)}.${rest}`
+    out.set(name, { ...view, name })
+  }
+  return out.size > 0 ? out : undefined
 }
 
 /** AutoencoderTiny (TAESD) without a config: the published layout, latent channels from the decoder's first layer. */
