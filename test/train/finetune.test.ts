@@ -2,7 +2,7 @@ import { createHash } from "node:crypto"
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest"
 import { encodeImage } from "../../src/image/codec.ts"
 import { blank } from "../../src/image/pixels.ts"
 import { type ModelLayout, writeRandomModel } from "../../src/pipeline/random-model.ts"
@@ -42,6 +42,9 @@ const layout: ModelLayout = {
     beta_schedule: "scaled_linear",
   },
 }
+
+// building the engine's networks is most of it, and takes long on a busy machine
+vi.setConfig({ testTimeout: 240_000 })
 
 let root = ""
 let model = ""
@@ -124,6 +127,7 @@ describe("train lora", () => {
   test("with text encoder, convolutions, blocks, masks and every loss option", async () => {
     const seen = await run({
       kind: "lora",
+      buckets: false,
       out: "rich",
       trainText: true,
       convRank: 2,
@@ -177,6 +181,7 @@ describe("train", () => {
   test("text-to-image with text encoders that learn too, from random weights", async () => {
     const seen = await run({
       kind: "text-to-image",
+      buckets: false,
       out: "both",
       trainText: true,
       textRate: 0.5,
@@ -218,6 +223,7 @@ describe("train", () => {
   test("textual-inversion learns a word", async () => {
     await run({
       kind: "textual-inversion",
+      buckets: false,
       out: "word",
       word: "<stripes>",
       start: "picture",
@@ -229,7 +235,7 @@ describe("train", () => {
   })
 
   test("distill leaves a model that draws in few steps", async () => {
-    await run({ kind: "distill", out: "few", steps: 2 })
+    await run({ kind: "distill", buckets: false, out: "few", steps: 2 })
     const scheduler = JSON.parse(
       await readFile(join(root, "few/model/scheduler/scheduler_config.json"), "utf8"),
     )
@@ -239,6 +245,7 @@ describe("train", () => {
   test("controlnet leaves a folder, and begins without any effect", async () => {
     const seen = await run({
       kind: "controlnet",
+      buckets: false,
       out: "control",
       conditions: join(root, "data"),
       steps: 2,
@@ -255,7 +262,15 @@ describe("train", () => {
 
   test("an SDXL model", async () => {
     const xl = join(import.meta.dirname, "../golden/models/sdxl-tiny")
-    const seen = await run({ kind: "lora", out: "xl", model: xl, steps: 2, trainText: true, resolution: 64 })
+    const seen = await run({
+      kind: "lora",
+      buckets: false,
+      out: "xl",
+      model: xl,
+      steps: 2,
+      trainText: true,
+      resolution: 64,
+    })
     expect(seen.at(-1)!.phase).toBe("done")
     const keys = await names("xl/xl.safetensors")
     for (const part of ["lora_unet_", "lora_te1_", "lora_te2_"])

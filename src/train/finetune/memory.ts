@@ -18,7 +18,10 @@ export interface MemoryEstimate {
 /** The engine, Node, and what a data set's pictures pass through. */
 const base = 250 * 2 ** 20
 
-/** What a training will need, from its graphs alone. Measured peaks lie within about a third of it. */
+/**
+ * What a training will need, from its graphs alone: what is kept is counted exactly, what a batch takes by the order of
+ * its nodes, so the engine's own choices can move it.
+ */
 export function estimateMemory(task: Task, { slots, batch, step }: StepGraphs): MemoryEstimate {
   const size = (shape: readonly unknown[]) => shape.reduce<number>((n, d) => n * Number(d), 4)
   const names = new Set([...(batch ?? step).inputs].map((i) => i.name))

@@ -63,8 +63,6 @@ export function denoiserOf(model: TrainModel, text: TextGraph) {
   }
 }
 
-export type Denoiser = ReturnType<typeof denoiserOf>
-
 /** Shape of latents for pictures of a size. */
 export const latentShape = (
   model: TrainModel,

@@ -110,7 +110,6 @@ const schema = z.object({
   keep: count.min(2).default(2),
   threads: count.optional(),
   dtype: z.enum(["fp32", "fp16", "bf16"]).default("fp32"),
-  checkpointing: z.boolean().default(false),
 })
 
 /** All settings of a training; `trainOptions` fills in what a kind's defaults say. */
