@@ -14,7 +14,7 @@ export function Settings() {
   const panel = useRef<HTMLElement>(null)
   useEffect(() => {
     panel.current?.focus({ preventScroll: true })
-    panel.current?.scrollIntoView({ block: "nearest", behavior: "smooth" })
+    panel.current?.scrollIntoView({ block: innerWidth < 1080 ? "start" : "nearest", behavior: "smooth" })
   }, [])
   const words = t.value
   return (
