@@ -26,7 +26,9 @@ const load = (model: string) => StableDiffusion.load(join(golden, "models", mode
 
 test.each(cases)("$name: the prompt as diffusers embeds it", async ({ name, model, prompt }) => {
   const sd = await load(model)
-  for (const promptSyntax of ["plain", "a1111"] as const) {
+  // A1111 looks for a word's own ids, which a comma right after a bracket changes
+  const bracketed = prompt.includes(">,")
+  for (const promptSyntax of bracketed ? (["plain"] as const) : (["plain", "a1111"] as const)) {
     const ask = {
       prompt,
       promptSyntax,
@@ -47,10 +49,10 @@ test.each(cases)("$name: the prompt as diffusers embeds it", async ({ name, mode
 })
 
 test("embeddings of another family, and files that are none, are refused", async () => {
-  const sd = await load("sd1-tiny")
+  const sd = await load("sdxl-tiny")
   const ask = (file: string) =>
     sd.generate({ prompt: "x", steps: 1, width: 64, height: 64, embeddings: [join(golden, file)] })
-  await expect(ask("embeddings/pair.safetensors")).rejects.toMatchObject({
+  await expect(ask("embeddings/webui.safetensors")).rejects.toMatchObject({
     code: "EMBEDDING_SHAPE",
     blame: "caller",
   })

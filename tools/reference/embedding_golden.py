@@ -28,7 +28,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(3)
     rand = lambda *shape: torch.randn(*shape, generator=generator) * 0.5
-    pipe = StableDiffusionPipeline.from_pretrained(args.models / "sd1-tiny", safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(args.models / "sd1-tiny", torch_dtype=torch.float32, safety_checker=None)
     size = pipe.text_encoder.config.hidden_size
     forms = {
         "webui": {"emb_params": rand(3, size).half()},
@@ -49,7 +49,7 @@ def main() -> None:
         with torch.no_grad():
             prompts[name] = pipe.text_encoder(ids).last_hidden_state
         about.append({"name": name, "model": "sd1-tiny", "prompt": text})
-    xl = StableDiffusionXLPipeline.from_pretrained(args.models / "sdxl-tiny")
+    xl = StableDiffusionXLPipeline.from_pretrained(args.models / "sdxl-tiny", torch_dtype=torch.float32)
     pair = {"clip_l": rand(2, xl.text_encoder.config.hidden_size), "clip_g": rand(2, xl.text_encoder_2.config.hidden_size)}
     save_file(pair, args.out / "pair.safetensors")
     xl.load_textual_inversion({"pair": pair["clip_l"]}, token="pair", text_encoder=xl.text_encoder, tokenizer=xl.tokenizer)
