@@ -20,9 +20,16 @@ export interface StoredTensor {
 
 const onnxType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10, f64: 11, bf16: 16 } as const
 
-/** Writes a traced graph as the bytes of an ONNX model (IR 10, opset 21; format: onnx/onnx.proto). */
-export function toOnnx(graph: Graph, weights: ReadonlyMap<string, StoredTensor> = new Map()): Uint8Array {
-  const writer = new Writer(weights)
+/**
+ * Writes a traced graph as the bytes of an ONNX model (IR 10, opset 21; format: onnx/onnx.proto).
+ * @param unfolded weights that stay as they are stored: they are inputs with a default, which no engine folds
+ */
+export function toOnnx(
+  graph: Graph,
+  weights: ReadonlyMap<string, StoredTensor> = new Map(),
+  unfolded: ReadonlySet<string> = new Set(),
+): Uint8Array {
+  const writer = new Writer(weights, unfolded)
   return writer.write(graph)
 }
 
@@ -32,6 +39,7 @@ class Writer implements Emitter {
   private readonly body = new Message()
   private readonly nodes: OnnxNode[] = []
   private readonly weights: ReadonlyMap<string, StoredTensor>
+  private readonly unfolded: ReadonlySet<string>
   private readonly names = new Map<Tensor, string>()
   private readonly shared = new Map<string, string>()
   private readonly sizes = new Map<string, { input: string; axis: number; by: number }>()
@@ -41,8 +49,9 @@ class Writer implements Emitter {
   ])
   private count = 0
 
-  constructor(weights: ReadonlyMap<string, StoredTensor>) {
+  constructor(weights: ReadonlyMap<string, StoredTensor>, unfolded: ReadonlySet<string>) {
     this.weights = weights
+    this.unfolded = unfolded
   }
 
   write(graph: Graph): Uint8Array {
@@ -139,6 +148,8 @@ class Writer implements Emitter {
   private initializer(name: string, stored: StoredTensor): string {
     if (this.shared.has(name)) return this.shared.get(name)!
     this.body.message(5, tensorProto(name, stored))
+    if (this.unfolded.has(name))
+      this.body.message(11, valueProto(name, onnxType[stored.dtype], storedShape(stored)))
     const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
     const value = stored.dtype === "f32" ? turned : this.node("Cast", [turned], { to: onnxType.f32 })
     this.shared.set(name, value)
@@ -248,11 +259,12 @@ function readers(graph: Graph, nodes: readonly Tensor[]): Set<Tensor> {
 
 const bytesOf = (stored: StoredTensor): number => stored.bytes.length
 
+/** The shape as it lies in the file. */
+const storedShape = ({ shape, transposed }: StoredTensor): readonly number[] =>
+  transposed ? [...shape].reverse() : shape
+
 function tensorProto(name: string, stored: StoredTensor): Message {
-  const proto = new Message()
-    .ints(1, stored.transposed ? [...stored.shape].reverse() : stored.shape)
-    .int(2, onnxType[stored.dtype])
-    .bytes(8, name)
+  const proto = new Message().ints(1, storedShape(stored)).int(2, onnxType[stored.dtype]).bytes(8, name)
   if (stored.bytes instanceof Uint8Array) return proto.bytes(9, stored.bytes)
   const entry = (key: string, value: string | number) =>
     proto.message(13, new Message().bytes(1, key).bytes(2, String(value)))
@@ -288,11 +300,13 @@ function attribute(name: string, value: OnnxAttr): Message {
   return made.ints(8, value).int(20, 7)
 }
 
-function valueInfo(name: string, node: Tensor): Message {
+const valueInfo = (name: string, node: Tensor): Message => valueProto(name, onnxType[node.dtype], node.shape)
+
+function valueProto(name: string, element: number, shape: readonly Dim[]): Message {
   const dims = new Message()
-  for (const d of node.shape)
+  for (const d of shape)
     dims.message(1, typeof d === "number" ? new Message().int(1, d) : new Message().bytes(2, d.key))
-  const type = new Message().int(1, onnxType[node.dtype]).message(2, dims)
+  const type = new Message().int(1, element).message(2, dims)
   return new Message().bytes(1, name).message(2, new Message().message(1, type))
 }
 

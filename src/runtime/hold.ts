@@ -42,7 +42,7 @@ export interface HoldOptions {
   readonly patches?: Patches
 }
 
-/** Bytes from which a weight in half precision is held: a session would copy its single precision several times. */
+/** Bytes from which a convolution's weight in half precision is widened at every run instead of once. */
 const heavy = 1e6
 /** Elements made at once: what it takes beside the results stays small. */
 const batch = 32 * 2 ** 20
@@ -64,11 +64,7 @@ export async function holdWeights(
   const patched = patches ? new Set([...matrices(graph), ...patches.changes.keys()]) : new Set<string>()
   const first = liftWeights(graph, patched, (node) => cpu && node.op === "conv2d")
   const lifted = cpu
-    ? liftConvolutions(first.graph, (name) => {
-        const stored = weights.get(name)
-        const half = stored !== undefined && stored.dtype !== "f32" && stored.bytes.length >= heavy
-        return half || patched.has(name)
-      })
+    ? liftConvolutions(first.graph, (name) => patched.has(name))
     : { graph: first.graph, made: new Map<string, Tensor>() }
   const made = new Map([...first.made, ...lifted.made])
   return { graph: lifted.graph, made, weights: await makeHeld(engine, made, weights, options) }
@@ -112,6 +108,25 @@ function applyPatches(graph: Graph, { changes, weights }: Patches): Graph {
     if (original.op !== "param" || weights.has(nameOf(original))) return node
     return changes.get(nameOf(original))?.apply(node) ?? node
   })
+}
+
+/**
+ * Weights of convolutions that stay mapped as half precision: widening SD 1.5's at every step costs 3 % of it and saves
+ * 0.9 GB, and the time to do so before the first.
+ */
+export function narrowWeights(
+  graph: Graph,
+  weights: ReadonlyMap<string, StoredTensor>,
+  device: DeviceName,
+): Set<string> {
+  const found = new Set<string>()
+  if (device !== "cpu") return found
+  for (const { op, inputs } of graphNodes(graph)) {
+    const weight = op === "conv2d" ? inputs[1] : undefined
+    const stored = weight?.op === "param" ? weights.get(nameOf(weight)) : undefined
+    if (stored && stored.dtype !== "f32" && stored.bytes.length >= heavy) found.add(nameOf(weight!))
+  }
+  return found
 }
 
 function* batches(made: ReadonlyMap<string, Tensor>): Generator<Record<string, Tensor>> {

@@ -24,7 +24,15 @@ import {
   value,
 } from "./engine.ts"
 import { gather, type ReadWeights } from "./gather.ts"
-import { type Held, type HoldOptions, holdWeights, madeFrom, makeHeld, type Patches } from "./hold.ts"
+import {
+  type Held,
+  type HoldOptions,
+  holdWeights,
+  madeFrom,
+  makeHeld,
+  narrowWeights,
+  type Patches,
+} from "./hold.ts"
 import { padConvolutions, unfuseAttention } from "./mend.ts"
 import { tryDevice } from "./trial.ts"
 
@@ -39,6 +47,8 @@ export interface CompileOptions {
    * once per change and kept in the engine.
    */
   readonly slow?: readonly (readonly string[])[]
+  /** Builds the last session again for every run and gives its memory back after it: for networks that run seldom. */
+  readonly fleeting?: boolean
   /** Reads weight files where the engine cannot map them, as in browsers; each network's weights pass through memory once. */
   readonly read?: ReadWeights
   /** Results will be kept in the engine (`Program.keep`). */
@@ -48,7 +58,9 @@ export interface CompileOptions {
 }
 
 interface Part {
-  readonly session: number
+  /** Null while it is not built. */
+  session: number | null
+  readonly build: () => Promise<number>
   readonly inputs: readonly { name: string; shape: readonly Dim[] }[]
   readonly outputs: readonly string[]
 }
@@ -70,15 +82,23 @@ export class Program {
   private readonly options: HoldOptions
   private patches: Patches | undefined
   private readonly memos: Memo[][]
+  private readonly fleeting: boolean
   private released = false
 
-  constructor(engine: Engine, parts: readonly Part[], held: Held, stored: Weights, options: HoldOptions) {
+  constructor(
+    engine: Engine,
+    parts: readonly Part[],
+    held: Held,
+    stored: Weights,
+    options: HoldOptions & Pick<CompileOptions, "fleeting">,
+  ) {
     this.engine = engine
     this.parts = parts
     this.held = held
     this.stored = stored
     this.options = options
     this.patches = options.patches
+    this.fleeting = options.fleeting ?? false
     this.memos = parts.map(() => [])
   }
 
@@ -138,12 +158,19 @@ export class Program {
     for (const [i, part] of this.parts.entries()) {
       const fast = i === this.parts.length - 1
       const results = fast
-        ? await this.engine.run(part.session, pick(known, part), keep ? part.outputs : [])
+        ? await this.engine.run(await built(part), pick(known, part), keep ? part.outputs : [])
         : await this.slow(i, known)
       Object.assign(known, results)
       for (const name of part.outputs) if (fast || !isRef(known[name]!)) out[name] = known[name]!
+      if (fast && this.fleeting) await this.drop(part)
     }
     return out
+  }
+
+  private async drop(part: Part): Promise<void> {
+    const { session } = part
+    part.session = null
+    if (session !== null) await this.engine.release(session)
   }
 
   private async slow(i: number, known: Readonly<Record<string, Feed>>): Promise<Record<string, Feed>> {
@@ -154,7 +181,7 @@ export class Program {
     const memo =
       at >= 0
         ? memos.splice(at, 1)[0]!
-        : { given, kept: await this.engine.run(part.session, pick(known, part), part.outputs) }
+        : { given, kept: await this.engine.run(await built(part), pick(known, part), part.outputs) }
     memos.push(memo)
     if (memos.length > memory) await this.forget(memos.shift()!)
     return memo.kept
@@ -169,9 +196,14 @@ export class Program {
     if (this.released) return
     this.released = true
     for (const memo of this.memos.flat()) await this.forget(memo)
-    for (const part of this.parts) await this.engine.release(part.session)
+    for (const part of this.parts) await this.drop(part)
     await this.engine.free(Object.values(this.weights).map(({ ref }) => ref))
   }
+}
+
+const built = async (part: Part): Promise<number> => {
+  part.session ??= await part.build()
+  return part.session
 }
 
 /** Weights whose patches differ. */
@@ -233,11 +265,12 @@ export async function compile(
     for (const [i, part] of stages.entries()) {
       if (Object.keys(part.outputs).length === 0) continue
       const last = i === stages.length - 1
-      const session = await engine.create(await specOf(part, weights, options, last))
-      parts.push({ session, inputs: inputSpecs(part), outputs: Object.keys(part.outputs) })
+      const build = async () => engine.create(await specOf(part, weights, options, last))
+      const session = last && options.fleeting ? null : await build()
+      parts.push({ session, build, inputs: inputSpecs(part), outputs: Object.keys(part.outputs) })
     }
   } catch (error) {
-    for (const part of parts) await engine.release(part.session)
+    for (const { session } of parts) if (session !== null) await engine.release(session)
     await engine.free(Object.values(held.weights).map(({ ref }) => ref))
     throw error
   }
@@ -266,7 +299,7 @@ async function specOf(
   // GPUs promise sine and cosine to 2^-11 only, and a stage that runs once per step costs the CPU nothing
   const waves = !last && nodes.some((n) => n.op === "sin" || n.op === "cos")
   return {
-    onnx: toOnnx(part, gathered.weights),
+    onnx: toOnnx(part, gathered.weights, narrowWeights(part, gathered.weights, options.device)),
     externals: gathered.externals,
     device: waves ? "cpu" : options.device,
     threads: options.threads,
