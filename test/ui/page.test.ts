@@ -62,8 +62,8 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
 
   test("a picture under way is cancelled; waiting ones change places", async () => {
     const { page } = await house.open()
-    // large and with many steps: it runs until it is told to stop
-    const long = { prompt: "one", steps: 150, width: 256, height: 256 }
+    // many pictures of many steps: it runs until it is told to stop
+    const long = { prompt: "one", steps: 150, width: 256, height: 256, count: 16 }
     await fetch(`${house.url}/api/jobs`, {
       method: "POST",
       headers: { "content-type": "application/json" },
