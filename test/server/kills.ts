@@ -162,6 +162,8 @@ async function submit(
   return doubled
 }
 
+const answers = async (url: string) => (await ask(`${url}/health`).catch(() => null)) !== null
+
 async function waitingNow(url: string): Promise<number> {
   const reply = await ask<{ queued: number }>(`${url}/health`).catch(() => null)
   return reply?.body.queued ?? 0
@@ -205,6 +207,9 @@ export async function killing(options: KillOptions): Promise<Toll> {
       done += 2 + deaths
       named += deaths
     } else {
+      // a server that has begun to answer has more to lose than one that is starting
+      for (const end = Date.now() + 20_000; Date.now() < end && !(await answers(victim.url)); )
+        await pause(30)
       await pause(-Math.log(1 - random()) * mean)
       try {
         victim.kill(who)
