@@ -19,7 +19,7 @@ interface Encoder {
 
 /** Keys that A1111 and SDXL trainers give to the vectors of one word; the word is the file's name. */
 const named: Record<string, string> = { clip_l: "text_encoder", clip_g: "text_encoder_2" }
-const single = /^(emb_params|string_to_param\.\*)$/
+const single = /^(emb_params|\*|string_to_param\.\*)$/
 
 /**
  * The words of an embedding file: A1111's `emb_params` or `string_to_param.*`, SDXL's `clip_l` and `clip_g`, or
