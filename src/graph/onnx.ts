@@ -152,6 +152,8 @@ class Writer implements Emitter {
       this.body.message(11, valueProto(name, onnxType[stored.dtype], storedShape(stored)))
     const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
     const value = stored.dtype === "f32" ? turned : this.node("Cast", [turned], { to: onnxType.f32 })
+    // onnxruntime runs early nodes late: what stands first in the file is made just before it is read
+    if (this.unfolded.has(name)) this.nodes.unshift(this.nodes.pop()!)
     this.shared.set(name, value)
     return value
   }

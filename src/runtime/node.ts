@@ -29,7 +29,9 @@ function options(spec: SessionSpec): InferenceSession.SessionOptions {
     executionProviders: [providers[spec.device]],
     // "all" would lay the weights of convolutions into blocks, by five copies, for no more speed than hold.ts gives
     graphOptimizationLevel: spec.once ? "disabled" : "extended",
-    ...(spec.once ? { enableCpuMemArena: false, enableMemPattern: false } : {}),
+    // a pattern is a second block of scratch memory beside that of the first run
+    enableMemPattern: false,
+    ...(spec.once ? { enableCpuMemArena: false } : {}),
     logSeverityLevel: 4,
     ...(spec.threads ? { intraOpNumThreads: spec.threads } : {}),
     ...(given.length > 0 ? { externalData: given } : {}),
