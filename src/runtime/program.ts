@@ -152,7 +152,8 @@ export class Program {
     keep: boolean,
   ): Promise<Record<string, Feed>> {
     if (this.released) fail("ENGINE_RELEASED", "this network was released", { blame: "here" })
-    checkFeeds(this.parts, inputs, this.weights)
+    checkFeeds(this.parts, inputs, this.held.made)
+    await this.ready()
     const known: Record<string, Feed> = { ...this.weights, ...inputs }
     const out: Record<string, Feed> = {}
     for (const [i, part] of this.parts.entries()) {
@@ -162,9 +163,23 @@ export class Program {
         : await this.slow(i, known)
       Object.assign(known, results)
       for (const name of part.outputs) if (fast || !isRef(known[name]!)) out[name] = known[name]!
-      if (fast && this.fleeting) await this.drop(part)
+      if (fast && this.fleeting) await this.rest(part)
     }
     return out
+  }
+
+  /** Makes held weights again that a fleeting network has given back. */
+  private async ready(): Promise<void> {
+    const missing = new Map([...this.held.made].filter(([name]) => !(name in this.weights)))
+    if (missing.size > 0)
+      Object.assign(this.weights, await makeHeld(this.engine, missing, this.stored, this.options))
+  }
+
+  private async rest(part: Part): Promise<void> {
+    await this.drop(part)
+    const refs = Object.values(this.weights).map(({ ref }) => ref)
+    for (const name of Object.keys(this.weights)) delete this.weights[name]
+    await this.engine.free(refs)
   }
 
   private async drop(part: Part): Promise<void> {
@@ -218,12 +233,12 @@ const pick = (known: Readonly<Record<string, Feed>>, part: Part): Record<string,
 function checkFeeds(
   parts: readonly Part[],
   inputs: Readonly<Record<string, Feed>>,
-  weights: Readonly<Record<string, Ref>>,
+  made: Held["made"],
 ): void {
   const sizes: Record<string, number> = {}
   const specs = parts
     .flatMap((p) => p.inputs)
-    .filter(({ name }) => !(name in weights) && !parts.some((p) => p.outputs.includes(name)))
+    .filter(({ name }) => !made.has(name) && !parts.some((p) => p.outputs.includes(name)))
   for (const { name, shape } of specs) {
     const given = inputs[name] ?? fail("GRAPH_FEED", `input ${name} is missing`, { blame: "here" })
     shape.forEach((d, i) => {
