@@ -97,6 +97,8 @@ const tiles = (side: Dim): Dim => {
 
 /** From here on the products outweigh the transforms. */
 const channels = 128
+/** Filters beyond this take more memory at the points, 180 MB, than their speed is worth. */
+const filters = 1.25e6
 
 /** Whether a convolution has a form by `winograd` that is faster. */
 export function suitsWinograd(node: Tensor): boolean {
@@ -104,7 +106,7 @@ export function suitsWinograd(node: Tensor): boolean {
   const [o, i, kh, kw] = node.inputs[1]!.shape as [number, number, number, number]
   const fits = kh === 3 && kw === 3 && stride === 1 && groups === 1 && pads.every((p) => p === 1)
   const sides = node.inputs[0]!.shape.slice(2).every((side) => exactDiv(side, outputs) !== null)
-  return fits && sides && Math.min(o, i) >= channels
+  return fits && sides && Math.min(o, i) >= channels && o * i <= filters
 }
 
 /** A graph whose heavy weights come in as inputs, and what makes each of them from the stored weights alone. */
