@@ -47,22 +47,17 @@ test("Wilson's interval (values of statsmodels' proportion_confint)", () => {
 })
 
 test("the Fréchet distance of normal sets is that of their moments", () => {
-  let state = 1
-  const unit = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return (state + 0.5) / 2 ** 32
-  }
-  const normal = () => Math.sqrt(-2 * Math.log(unit())) * Math.cos(2 * Math.PI * unit())
-  const set = (n: number, shift: number, scale: number) =>
-    Array.from({ length: n }, () => [normal() * scale + shift, normal(), normal()])
-  const one = set(6000, 0, 1)
-  expect(frechet(one, one)).toBeLessThan(1e-9)
-  // |m|^2 + (s - 1)^2 along one axis
-  expect(frechet(one, set(6000, 2, 3))).toBeCloseTo(8, 0)
-  expect(
-    spread([
-      [0, 0],
-      [3, 4],
-    ]),
-  ).toBe(5)
+  const signs = [-1, 1]
+  const cube = signs.flatMap((x) => signs.flatMap((y) => signs.map((z) => [x, y, z])))
+  expect(frechet(cube, cube)).toBeLessThan(1e-9)
+  // |m|^2 + (s1 - s2)^2 along one axis, the variances being those of samples
+  const moved = cube.map(([x, y, z]) => [3 * x! + 2, y!, z!])
+  expect(frechet(cube, moved)).toBeCloseTo(4 + (4 * 8) / 7, 6)
+  const mixed = cube.map(([x, y, z]) => [x! + y!, x! - y!, z!])
+  expect(frechet(cube, mixed)).toBeCloseTo((2 * (Math.SQRT2 - 1) ** 2 * 8) / 7, 6)
+  const far = [
+    [0, 0],
+    [3, 4],
+  ]
+  expect(spread(far)).toBe(5)
 })
