@@ -107,6 +107,11 @@ test("keys are counted, and those without a place are named", async () => {
   await expect(wrong).rejects.toMatchObject({ code: "ADAPTER_SHAPE", blame: "caller" })
   const none = sd.generate({ prompt: "x", steps: 1, loras: [{ file: file("two", "trace.safetensors") }] })
   await expect(none).rejects.toMatchObject({ code: "ADAPTER_NO_MATCH", blame: "caller" })
+  for (const path of ["/etc/hostname", "../model_index", "a/../../b", "~/x"])
+    await expect(sd.generate({ prompt: `<lora:${path}:1>`, steps: 1 }), path).rejects.toMatchObject({
+      code: "ADAPTER_NOT_FOUND",
+      message: expect.stringContaining("is a path"),
+    })
   await expect(sd.generate({ prompt: "<lora:nowhere:1>", steps: 1 })).rejects.toMatchObject({
     code: "ADAPTER_NOT_FOUND",
   })

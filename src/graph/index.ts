@@ -12,7 +12,7 @@ export {
   symbol,
 } from "./dim.ts"
 export { gradients } from "./grad.ts"
-export { liftWeights, matrices } from "./lift.ts"
+export { liftConvolutions, liftWeights, matrices } from "./lift.ts"
 export { lowerConvolutions } from "./lower.ts"
 export { inputSpecs, type StoredDType, type StoredTensor, toOnnx } from "./onnx.ts"
 export { ops } from "./ops.ts"
@@ -31,4 +31,3 @@ export {
   scalar,
   Tensor,
 } from "./tensor.ts"
-export { liftConvolutions } from "./winograd.ts"

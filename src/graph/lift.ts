@@ -1,6 +1,12 @@
 import { rewrite } from "./rewrite.ts"
-import { type Graph, graphNodes, input, nameOf, type Tensor } from "./tensor.ts"
-import type { Lifted } from "./winograd.ts"
+import { apply, type Graph, graphNodes, input, nameOf, type Tensor } from "./tensor.ts"
+import { filterPoints, suitsWinograd, winograd } from "./winograd.ts"
+
+/** A graph whose heavy weights come in as inputs, and what makes each of them from the stored weights alone. */
+export interface Lifted {
+  readonly graph: Graph
+  readonly made: ReadonlyMap<string, Tensor>
+}
 
 /** Keys of the matrices and filters of a network: what adapters change. */
 export function matrices(graph: Graph): Set<string> {
@@ -51,4 +57,25 @@ export function liftWeights(
   })
   const used = new Set(graphNodes(changed).flatMap((node) => (node.op === "input" ? [nameOf(node)] : [])))
   return { graph: changed, made: new Map([...made].filter(([name]) => used.has(name))) }
+}
+
+/**
+ * Takes the weights of convolutions out of a graph, to be made once and by themselves: at the points of Winograd's
+ * transform where that is faster, else, where `held` says so of their name, as they are.
+ */
+export function liftConvolutions(graph: Graph, held: (name: string) => boolean): Lifted {
+  const made = new Map<string, Tensor>()
+  const lift = (name: string, node: Tensor): Tensor => {
+    made.set(name, node)
+    return input(name, node.shape)
+  }
+  const lifted = rewrite(graph, (node) => {
+    const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor?]
+    if (node.op !== "conv2d" || w.op !== "param") return node
+    if (suitsWinograd(node)) return winograd(x, lift(`${nameOf(w)} at points`, filterPoints(w)), bias)
+    if (!held(nameOf(w))) return node
+    const whole = lift(`${nameOf(w)} held`, w)
+    return apply("conv2d", bias ? [x, whole, bias] : [x, whole], node.attrs)
+  })
+  return { graph: lifted, made }
 }

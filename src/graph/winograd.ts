@@ -1,7 +1,6 @@
 import type { ConvAttrs } from "./attrs.ts"
 import { addDim, type Dim, exactDiv, mulDim } from "./dim.ts"
-import { rewrite } from "./rewrite.ts"
-import { apply, concat, constant, type Graph, input, nameOf, type Tensor } from "./tensor.ts"
+import { apply, concat, constant, type Tensor } from "./tensor.ts"
 
 /** Outputs of one tile per axis, and the inputs it is made from. */
 const outputs = 4
@@ -107,31 +106,4 @@ export function suitsWinograd(node: Tensor): boolean {
   const fits = kh === 3 && kw === 3 && stride === 1 && groups === 1 && pads.every((p) => p === 1)
   const sides = node.inputs[0]!.shape.slice(2).every((side) => exactDiv(side, outputs) !== null)
   return fits && sides && Math.min(o, i) >= channels && o * i <= filters
-}
-
-/** A graph whose heavy weights come in as inputs, and what makes each of them from the stored weights alone. */
-export interface Lifted {
-  readonly graph: Graph
-  readonly made: ReadonlyMap<string, Tensor>
-}
-
-/**
- * Takes the weights of convolutions out of a graph, to be made once and by themselves: at the points of Winograd's
- * transform where that is faster, else, where `held` says so of their name, as they are.
- */
-export function liftConvolutions(graph: Graph, held: (name: string) => boolean): Lifted {
-  const made = new Map<string, Tensor>()
-  const lift = (name: string, node: Tensor): Tensor => {
-    made.set(name, node)
-    return input(name, node.shape)
-  }
-  const lifted = rewrite(graph, (node) => {
-    const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor?]
-    if (node.op !== "conv2d" || w.op !== "param") return node
-    if (suitsWinograd(node)) return winograd(x, lift(`${nameOf(w)} at points`, filterPoints(w)), bias)
-    if (!held(nameOf(w))) return node
-    const whole = lift(`${nameOf(w)} held`, w)
-    return apply("conv2d", bias ? [x, whole, bias] : [x, whole], node.attrs)
-  })
-  return { graph: lifted, made }
 }

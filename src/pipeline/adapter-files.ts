@@ -17,11 +17,21 @@ const deepest = 4
 
 /**
  * Finds a file by its path or, beside the model and in the folders programs keep such files in, by its name: with or
- * without the ending, in subfolders too.
+ * without the ending, in subfolders too. What a prompt names is looked for beside the model alone: prompts come from
+ * strangers, and must not tell them which files there are.
  * @throws ADAPTER_NOT_FOUND, EMBEDDING_NOT_FOUND
  */
-export async function findBeside(name: string, model: string, what: keyof typeof folders): Promise<string> {
-  for (const path of [name, ...endings.map((ending) => name + ending)]) {
+export async function findBeside(
+  name: string,
+  model: string,
+  what: keyof typeof folders,
+  fromPrompt = false,
+): Promise<string> {
+  if (fromPrompt && (/^([\\/~]|[A-Za-z]:)/.test(name) || name.split(/[\\/]/).includes("..")))
+    fail(`${what.toUpperCase()}_NOT_FOUND`, `${name} is a path, and a prompt names files beside the model`, {
+      hint: "give the path by --lora, or the name alone",
+    })
+  for (const path of fromPrompt ? [] : [name, ...endings.map((ending) => name + ending)]) {
     const found = await stat(path).catch(() => null)
     if (found?.isFile()) return resolve(path)
     if (found?.isDirectory()) {

@@ -43,12 +43,13 @@ export class Additions {
         file,
         text: text ?? weight,
         unet: unet ?? weight,
+        fromPrompt: false,
       })),
-      ...loras.map(({ name, text, unet }) => ({ file: name as FileRef, text, unet })),
+      ...loras.map(({ name, text, unet }) => ({ file: name as FileRef, text, unet, fromPrompt: true })),
     ]
     const found: ActiveAdapter[] = []
-    for (const { file, text, unet } of wanted) {
-      const adapter = await this.adapter(file)
+    for (const { file, text, unet, fromPrompt } of wanted) {
+      const adapter = await this.adapter(file, fromPrompt)
       found.push({
         adapter,
         text: checkStrength(text, adapter.name),
@@ -80,8 +81,8 @@ export class Additions {
     return parts
   }
 
-  private async adapter(ref: FileRef): Promise<Adapter> {
-    const { id, name, path, header } = await this.others.open(ref, "adapter")
+  private async adapter(ref: FileRef, fromPrompt: boolean): Promise<Adapter> {
+    const { id, name, path, header } = await this.others.open(ref, "adapter", fromPrompt)
     const made =
       this.adapters.get(id) ?? matchAdapter(header, this.networks.adapterTargets(), { name, path, id })
     this.adapters.set(id, made)

@@ -16,8 +16,8 @@ export type FileRef = string | Blob
 
 /** How one platform opens files beside the model. */
 export interface OtherFiles {
-  /** By path, or by name beside the model. @throws ADAPTER_NOT_FOUND, EMBEDDING_NOT_FOUND, SAFETENSORS_* */
-  open(ref: FileRef, what: "adapter" | "embedding"): Promise<OpenedFile>
+  /** By path, or by name beside the model; what a prompt names, by name alone. @throws ADAPTER_NOT_FOUND, EMBEDDING_NOT_FOUND, SAFETENSORS_* */
+  open(ref: FileRef, what: "adapter" | "embedding", fromPrompt?: boolean): Promise<OpenedFile>
   /** A ControlNet's config and weights, under a name that changes with its files. @throws CONTROLNET_NOT_ONE, FOLDER_* */
   control(ref: FileRef): Promise<{ id: string; component: Component }>
 }

@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { AutoencoderKL, ClipText, clipConfig, UNet, unetConfig, vaeConfig } from "../models/index.ts"
 import { expected, type Module } from "../nn/index.ts"
 import { bundledFiles } from "../text/bundled.ts"
+import { pipelineIndex } from "../weights/pipeline-index.ts"
 import { elements } from "../weights/view.ts"
 import { type TensorToWrite, writeSafetensors } from "../weights/write.ts"
 
@@ -35,24 +36,12 @@ export async function writeRandomModel(folder: string, layout: ModelLayout, seed
     await writeSafetensors(join(folder, name, `${stem}.safetensors`), tensors, [["format", "pt"]])
   }
   await json("scheduler/scheduler_config.json", layout.scheduler)
-  await json("model_index.json", modelIndex(layout))
+  await json("model_index.json", pipelineIndex(layout.scheduler._class_name))
   await json("tokenizer/tokenizer_config.json", tokenizerConfig)
   const { vocab, merges } = await bundledFiles()
   await writeFile(join(folder, "tokenizer", "vocab.json"), vocab)
   await writeFile(join(folder, "tokenizer", "merges.txt"), merges)
 }
-
-const modelIndex = ({ scheduler }: ModelLayout) => ({
-  _class_name: "StableDiffusionPipeline",
-  feature_extractor: [null, null],
-  requires_safety_checker: false,
-  safety_checker: [null, null],
-  scheduler: ["diffusers", scheduler._class_name],
-  text_encoder: ["transformers", "CLIPTextModel"],
-  tokenizer: ["transformers", "CLIPTokenizer"],
-  unet: ["diffusers", "UNet2DConditionModel"],
-  vae: ["diffusers", "AutoencoderKL"],
-})
 
 const tokenizerConfig = {
   bos_token: "<|startoftext|>",

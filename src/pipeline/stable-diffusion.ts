@@ -69,8 +69,10 @@ export class StableDiffusion extends Model {
         loadSeconds: (performance.now() - began) / 1000,
         output,
         others: {
-          open: async (ref, what) =>
-            typeof ref === "string" ? openWeights(await findBeside(ref, files.path, what)) : refuseBlob(),
+          open: async (ref, what, fromPrompt) =>
+            typeof ref === "string"
+              ? openWeights(await findBeside(ref, files.path, what, fromPrompt))
+              : refuseBlob(),
           control: async (ref) => openControl(typeof ref === "string" ? ref : refuseBlob()),
         },
       })

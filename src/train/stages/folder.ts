@@ -4,6 +4,7 @@ import { fail } from "../../errors.ts"
 import { AutoencoderKL, ClipText, clipConfig, UNet, unetConfig, vaeConfig } from "../../models/index.ts"
 import { expected, type Module } from "../../nn/index.ts"
 import { castOf } from "../../weights/convert-cast.ts"
+import { pipelineIndex } from "../../weights/pipeline-index.ts"
 import { writeSafetensors } from "../../weights/write.ts"
 import { writeWhole } from "../checkpoint.ts"
 import { noiseSchedule } from "./unet.ts"
@@ -61,18 +62,8 @@ export async function writeModelFolder(folder: string, parts: ModelParts): Promi
   for (const name of tokenizerFiles) await copyFile(join(parts.words, name), join(folder, "tokenizer", name))
   await mkdir(join(folder, "scheduler"), { recursive: true })
   await json(join(folder, "scheduler", "scheduler_config.json"), scheduler)
-  await json(join(folder, "model_index.json"), {
-    _class_name: "StableDiffusionPipeline",
-    _aquatint: parts.defaults,
-    feature_extractor: [null, null],
-    requires_safety_checker: false,
-    safety_checker: [null, null],
-    scheduler: ["diffusers", scheduler._class_name],
-    text_encoder: ["transformers", "CLIPTextModel"],
-    tokenizer: ["transformers", "CLIPTokenizer"],
-    unet: ["diffusers", "UNet2DConditionModel"],
-    vae: ["diffusers", "AutoencoderKL"],
-  })
+  const index = pipelineIndex(scheduler._class_name, { _aquatint: parts.defaults })
+  await json(join(folder, "model_index.json"), index)
 }
 
 const json = (path: string, value: object): Promise<void> =>
