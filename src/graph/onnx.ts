@@ -114,7 +114,7 @@ class Writer implements Emitter {
   }
 
   private param(node: Tensor): string {
-    return this.initializer(nameOf(node), this.stored(nameOf(node)))
+    return this.initializer(nameOf(node), this.stored(nameOf(node)), this.unfolded.has(nameOf(node)))
   }
 
   /** A slice of a weight's first axis is a smaller range of the same bytes. */
@@ -138,22 +138,19 @@ class Writer implements Emitter {
             offset: stored.bytes.offset + start * size,
             length: (end - start) * size,
           }
-    return this.initializer(`${nameOf(from)}[${start}:${end}]`, {
-      ...stored,
-      shape: [end - start, ...stored.shape.slice(1)],
-      bytes,
-    })
+    const shape = [end - start, ...stored.shape.slice(1)]
+    const name = `${nameOf(from)}[${start}:${end}]`
+    return this.initializer(name, { ...stored, shape, bytes }, this.unfolded.has(nameOf(from)))
   }
 
-  private initializer(name: string, stored: StoredTensor): string {
+  private initializer(name: string, stored: StoredTensor, unfolded: boolean): string {
     if (this.shared.has(name)) return this.shared.get(name)!
     this.body.message(5, tensorProto(name, stored))
-    if (this.unfolded.has(name))
-      this.body.message(11, valueProto(name, onnxType[stored.dtype], storedShape(stored)))
+    if (unfolded) this.body.message(11, valueProto(name, onnxType[stored.dtype], storedShape(stored)))
     const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
     const value = stored.dtype === "f32" ? turned : this.node("Cast", [turned], { to: onnxType.f32 })
     // onnxruntime runs early nodes late: what stands first in the file is made just before it is read
-    if (this.unfolded.has(name)) this.nodes.unshift(this.nodes.pop()!)
+    if (unfolded) this.nodes.unshift(this.nodes.pop()!)
     this.shared.set(name, value)
     return value
   }

@@ -5,12 +5,7 @@ import { dirname, join } from "node:path"
 import { scanFinite } from "../weights/finite.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import type { TensorView } from "../weights/view.ts"
-
-/** What is known of a model's weight files beyond their headers. */
-export interface FileFacts {
-  /** SHA-256 of the file that holds the denoiser, hexadecimal. */
-  readonly sha256: string
-}
+import { type Vouched, vouched } from "./vouched.ts"
 
 interface Known {
   [file: string]: { stamp: string; sha256: string }
@@ -20,27 +15,38 @@ interface Known {
 export const cacheFolder = (): string =>
   join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "aquatint")
 
+interface Look {
+  readonly known: Known
+  /** Files whose hash is not known, with their stamps. */
+  readonly fresh: ReadonlyMap<string, string>
+}
+
 /**
- * Reads every weight once: refuses NaN and infinities, and hashes the denoiser's file. Remembered by path, size and
- * time of change, so that a second start reads nothing.
- * @throws WEIGHTS_NOT_FINITE
+ * Reads every weight once: refuses NaN and infinities, and hashes the files. Remembered by path, size and time of change,
+ * so that a second start reads nothing.
  */
-export async function vouch(files: ModelFiles, cache: string | null = cacheFolder()): Promise<FileFacts> {
+export function vouch(files: ModelFiles, cache: string | null = cacheFolder()): Vouched {
   const index = cache === null ? null : join(cache, "files.json")
+  return vouched(look(files, index), async ({ known, fresh }) => {
+    for (const [file, stamp] of fresh) known[file] = { stamp, sha256: await hashOf(file) }
+    if (fresh.size > 0 && index !== null) await remember(index, known)
+    return { sha256: known[files.components.get("unet")!.files[0]!]!.sha256 }
+  })
+}
+
+async function look(files: ModelFiles, index: string | null): Promise<Look> {
   const known = index === null ? {} : await recall(index)
   const views = [...files.components.values()].flatMap((c) => [...c.weights.values()])
   const byFile = new Map<string, TensorView[]>()
   for (const view of views) byFile.set(view.file, [...(byFile.get(view.file) ?? []), view])
-  let fresh = false
+  const fresh = new Map<string, string>()
   for (const [file, inside] of byFile) {
     const stamp = await stampOf(file)
     if (known[file]?.stamp === stamp) continue
-    known[file] = { stamp, sha256: await readOnce(file, inside) }
-    fresh = true
+    await checkFinite(file, inside)
+    fresh.set(file, stamp)
   }
-  if (fresh && index !== null) await remember(index, known)
-  const denoiser = files.components.get("unet")!.files[0]!
-  return { sha256: known[denoiser]!.sha256 }
+  return { known, fresh }
 }
 
 async function stampOf(file: string): Promise<string> {
@@ -48,16 +54,23 @@ async function stampOf(file: string): Promise<string> {
   return `${ino}-${size}-${mtimeMs}`
 }
 
-/** Finite test and hash of a file, side by side over the same cached pages. */
-async function readOnce(file: string, views: readonly TensorView[]): Promise<string> {
+async function checkFinite(file: string, views: readonly TensorView[]): Promise<void> {
   const handle = await open(file, "r")
   try {
-    const read = async (_file: string, into: Uint8Array, position: number) => {
+    await scanFinite(views, async (_file, into, position) => {
       await handle.read(into, 0, into.length, position)
-    }
-    await scanFinite(views, read)
+    })
+  } finally {
+    await handle.close()
+  }
+}
+
+async function hashOf(file: string): Promise<string> {
+  const handle = await open(file, "r")
+  try {
     const hash = createHash("sha256")
-    const chunk = Buffer.allocUnsafe(8 * 1024 * 1024)
+    // small pieces: other work of this thread goes on between them
+    const chunk = Buffer.allocUnsafe(1024 * 1024)
     for (let at = 0; ; ) {
       const { bytesRead } = await handle.read(chunk, 0, chunk.length, at)
       if (bytesRead === 0) return hash.digest("hex")

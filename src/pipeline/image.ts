@@ -4,9 +4,9 @@ import type { EncodeOptions } from "../image/options.ts"
 import type { Picture } from "../image/pixels.ts"
 import { xmpMark } from "../trust/mark.ts"
 import { version } from "../version.ts"
-import type { FileFacts } from "./facts.ts"
 import type { GenerateRequest } from "./request.ts"
 import type { Settings } from "./settings.ts"
+import type { FileFacts } from "./vouched.ts"
 
 export type ImageFormat = "png" | "jpeg" | "webp"
 

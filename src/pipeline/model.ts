@@ -4,7 +4,6 @@ import type { ClipTokenizer } from "../text/bpe.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { AdapterSet, reportOf } from "./adapters.ts"
 import { Additions } from "./additions.ts"
-import type { FileFacts } from "./facts.ts"
 import { type GenerateStep, generate } from "./generate.ts"
 import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
 import { GeneratedImage, type Output } from "./image.ts"
@@ -15,6 +14,7 @@ import type { GenerateRequest } from "./request.ts"
 import { samplingFor } from "./samplers.ts"
 import { settle } from "./settings.ts"
 import { Trace } from "./trace.ts"
+import type { FileFacts, Vouched } from "./vouched.ts"
 
 /** What a platform puts together for a model. */
 export interface ModelParts {
@@ -27,7 +27,7 @@ export interface ModelParts {
   readonly shared: boolean
   readonly networks: Networks
   readonly tokenizers: readonly ClipTokenizer[]
-  readonly facts: Promise<FileFacts>
+  readonly vouched: Vouched
   /** Give each network's memory back as soon as a generation is done with it. */
   readonly frugal: boolean
   readonly loadSeconds: number
@@ -43,7 +43,7 @@ export class Model {
   readonly name: string
   readonly files: ModelFiles
   readonly device: DeviceName
-  readonly facts: Promise<FileFacts>
+  private readonly vouched: Vouched
   private readonly engine: Engine
   private readonly shared: boolean
   private readonly networks: Networks
@@ -59,11 +59,16 @@ export class Model {
     this.engine = parts.engine
     this.shared = parts.shared
     this.networks = parts.networks
-    this.facts = parts.facts
+    this.vouched = parts.vouched
     this.frugal = parts.frugal
     this.loadSeconds = parts.loadSeconds
     this.output = parts.output
     this.additions = new Additions(parts.networks, parts.others, parts.tokenizers)
+  }
+
+  /** What is known of the weight files beyond their headers. @throws WEIGHTS_NOT_FINITE */
+  get facts(): Promise<FileFacts> {
+    return this.vouched.facts()
   }
 
   generate(ask: GenerateRequest, options: GenerateOptions = {}): Generation {
@@ -96,12 +101,15 @@ export class Model {
       trace,
       signal,
       frugal: this.frugal,
-      at: (call) => adapters.at(call),
+      at: async (call) => {
+        // weights with NaN must stop before a step is wasted on them
+        await this.vouched.sound
+        this.facts.catch(() => {}) // awaited below; until here it would have slowed the start
+        await adapters.at(call)
+      },
       timed,
     })
-    // weights with NaN must stop before a step is wasted on them
-    const first = await Promise.all([run.next(), this.facts.then(() => null)]).then(([step]) => step)
-    const pictures = yield* resume(first, run)
+    const pictures = yield* run
     timings.total = this.loadSeconds + (performance.now() - began) / 1000
     const facts = await this.facts
     const images = pictures.map(
@@ -116,13 +124,4 @@ export class Model {
     if (this.shared) await this.networks.release()
     else await this.engine.close()
   }
-}
-
-async function* resume(
-  first: IteratorResult<GenerateStep, Picture[]>,
-  run: AsyncGenerator<GenerateStep, Picture[]>,
-): AsyncGenerator<GenerateStep, Picture[]> {
-  if (first.done) return first.value
-  yield first.value
-  return yield* run
 }

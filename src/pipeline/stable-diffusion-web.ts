@@ -52,8 +52,7 @@ export class StableDiffusion extends Model {
     try {
       const networks = new Networks(files.model, engine, device, files.readWeights)
       await tryDevice(engine, device)
-      const facts = files.vouch()
-      facts.catch(() => {})
+      const vouched = files.vouch()
       return new StableDiffusion({
         name: files.name,
         files: files.model,
@@ -62,7 +61,7 @@ export class StableDiffusion extends Model {
         shared: options.engine !== undefined,
         networks,
         tokenizers: await openTokenizers(files.model, files.readText),
-        facts,
+        vouched,
         frugal: options.frugal ?? false,
         loadSeconds: (performance.now() - began) / 1000,
         output,

@@ -53,8 +53,7 @@ export class StableDiffusion extends Model {
       const { device } = await chooseDevice(options.device ?? "auto")
       const networks = new Networks(files, engine, device)
       await tryDevice(engine, device)
-      const facts = vouch(files, options.cache)
-      facts.catch(() => {})
+      const vouched = vouch(files, options.cache)
       const tokenizers = await openTokenizers(files, (folder, file) => readIfThere(join(folder, file)))
       return new StableDiffusion({
         name: basename(files.path).replace(/\.safetensors$/, ""),
@@ -64,7 +63,7 @@ export class StableDiffusion extends Model {
         shared: options.engine !== undefined,
         networks,
         tokenizers,
-        facts,
+        vouched,
         frugal: options.frugal ?? false,
         loadSeconds: (performance.now() - began) / 1000,
         output,

@@ -10,11 +10,11 @@ import type { Component, ModelFiles } from "../weights/model-files.ts"
 import { readSafetensorsHeader } from "../weights/safetensors.ts"
 import { type ByteSource, blobSource } from "../weights/source.ts"
 import { Weights } from "../weights/view.ts"
-import type { FileFacts } from "./facts.ts"
 import { type FetchOptions, fetchFile, fetchText, isThere } from "./fetch.ts"
 import type { FileRef, OpenedFile, OtherFiles } from "./other-files.ts"
 import { Sha256 } from "./sha256.ts"
 import type { ReadText } from "./tokenizers.ts"
+import { type Vouched, vouched } from "./vouched.ts"
 
 /** What a model in a browser comes from. */
 export type WebModel = string | URL | Blob | readonly File[]
@@ -127,19 +127,21 @@ export class WebFiles implements OtherFiles {
     return { id, component: controlNetComponent(tensors) }
   }
 
-  /** Reads every weight once: refuses NaN and infinities, and hashes the denoiser's file. @throws WEIGHTS_NOT_FINITE */
-  async vouch(): Promise<FileFacts> {
+  /** Reads every weight once, for NaN and infinities, and once more for the hash of the denoiser's file. */
+  vouch(): Vouched {
     const { components } = this.model
     const views = [...components.values()].flatMap((c) => [...c.weights.values()])
-    await scanFinite(views, async (name, into, position) => {
+    const look = scanFinite(views, async (name, into, position) => {
       into.set(await this.source(name).read(position, into.length))
     })
-    const source = this.source(components.get("unet")!.files[0]!)
-    const hash = new Sha256()
-    const piece = 4 * 1024 * 1024
-    for (let at = 0; at < source.size; at += piece)
-      hash.update(await source.read(at, Math.min(piece, source.size - at)))
-    return { sha256: hash.hex() }
+    return vouched(look, async () => {
+      const source = this.source(components.get("unet")!.files[0]!)
+      const hash = new Sha256()
+      const piece = 1024 * 1024
+      for (let at = 0; at < source.size; at += piece)
+        hash.update(await source.read(at, Math.min(piece, source.size - at)))
+      return { sha256: hash.hex() }
+    })
   }
 }
 

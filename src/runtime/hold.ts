@@ -42,7 +42,7 @@ export interface HoldOptions {
   readonly patches?: Patches
 }
 
-/** Bytes from which a convolution's weight in half precision is widened at every run instead of once. */
+/** Bytes from which a weight in half precision is widened at every run instead of once. */
 const heavy = 1e6
 /** Elements made at once: what it takes beside the results stays small. */
 const batch = 32 * 2 ** 20
@@ -111,8 +111,8 @@ function applyPatches(graph: Graph, { changes, weights }: Patches): Graph {
 }
 
 /**
- * Weights of convolutions that stay mapped as half precision: widening SD 1.5's at every step costs 3 % of it and saves
- * 0.9 GB, and the time to do so before the first.
+ * Weights of convolutions and linear layers that stay mapped as half precision and are widened whenever they are read.
+ * For SD 1.5 that saves 2.7 GB and half of the time before the first step, and costs a step 3 % of its time.
  */
 export function narrowWeights(
   graph: Graph,
@@ -122,9 +122,11 @@ export function narrowWeights(
   const found = new Set<string>()
   if (device !== "cpu") return found
   for (const { op, inputs } of graphNodes(graph)) {
-    const weight = op === "conv2d" ? inputs[1] : undefined
-    const stored = weight?.op === "param" ? weights.get(nameOf(weight)) : undefined
-    if (stored && stored.dtype !== "f32" && stored.bytes.length >= heavy) found.add(nameOf(weight!))
+    if (op !== "conv2d" && op !== "linear") continue
+    const read = inputs[1]!
+    const weight = read.op === "slice" ? read.inputs[0]! : read
+    const stored = weight.op === "param" ? weights.get(nameOf(weight)) : undefined
+    if (stored && stored.dtype !== "f32" && stored.bytes.length >= heavy) found.add(nameOf(weight))
   }
   return found
 }

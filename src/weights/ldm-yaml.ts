@@ -51,7 +51,26 @@ export function parseLdmConfig(text: string, name: string): LdmFacts | undefined
   return facts
 }
 
+/** Levels of lists and maps; LDM configs have 8. */
+const deepest = 64
+
+/** Whether a text nests further than any config does: a parser that follows it runs out of stack, and V8 ends the process. */
+function nestsTooDeep(text: string): boolean {
+  let depth = 0
+  for (const letter of text) {
+    if (letter === "[" || letter === "{") depth++
+    else if (letter === "]" || letter === "}") depth = Math.max(0, depth - 1)
+    if (depth > deepest) return true
+  }
+  return /^[ \t?:-]{513}/m.test(text)
+}
+
 function readYaml(text: string, name: string): Tree {
+  if (nestsTooDeep(text))
+    fail("CONFIG_YAML", `${name} nests more than ${deepest} levels`, {
+      file: name,
+      hint: "mend or remove the file beside the checkpoint",
+    })
   try {
     return tree(parse(text, { maxAliasCount: 10, uniqueKeys: true, logLevel: "error" }))
   } catch (error) {

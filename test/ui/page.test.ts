@@ -139,14 +139,20 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     const { page } = await house.open({}, `edit/${(await newest()).id}`)
     await page.locator(".mask canvas").focus()
     await page.keyboard.press("ArrowLeft")
-    await page.keyboard.press("Space")
-    const painted = await page.locator(".mask canvas").evaluate((c: HTMLCanvasElement) =>
-      c
-        .getContext("2d")!
-        .getImageData(0, 0, c.width, c.height)
-        .data.some((v) => v > 0),
-    )
-    expect(painted).toBe(true)
+    const painted = () =>
+      page.locator(".mask canvas").evaluate((c: HTMLCanvasElement) =>
+        c
+          .getContext("2d")!
+          .getImageData(0, 0, c.width, c.height)
+          .data.some((v) => v > 0),
+      )
+    // keys do nothing before the picture is there
+    await expect
+      .poll(async () => {
+        await page.keyboard.press("Space")
+        return painted()
+      })
+      .toBe(true)
     await done(page)
   })
 
@@ -205,7 +211,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
 
   test("how it works: tokens with their numbers, and every step of the picture", async () => {
     const { page } = await house.open()
-    await setSteps(page, 12)
+    await setSteps(page, 40)
     await page.getByText("Own", { exact: true }).click()
     await page.getByLabel("Width", { exact: true }).fill("256")
     await page.getByLabel("Height", { exact: true }).fill("256")
