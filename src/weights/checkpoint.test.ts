@@ -5,7 +5,7 @@ import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import { AquatintError } from "../errors.ts"
 import { splitCheckpoint } from "./checkpoint.ts"
-import type { LdmFacts } from "./ldm-yaml.ts"
+import { type LdmFacts, parseLdmConfig } from "./ldm-yaml.ts"
 import { requireComponents } from "./model-files.ts"
 import { byteLength, type Dtype, Weights } from "./view.ts"
 
@@ -124,4 +124,13 @@ test("what is missing is named with what is there", async () => {
     "model.safetensors has no vae, no text_encoder; it has unet",
   )
   expect(requireComponents(model, ["unet"])[0]!.className).toBe("UNet2DConditionModel")
+})
+
+test("a config that nests without end is refused before a parser follows it", () => {
+  const within = `model: ${"[".repeat(60)}${"]".repeat(60)}`
+  expect(parseLdmConfig(within, "a.yaml")).toBeUndefined()
+  const flow = `model: ${"[".repeat(20_000)}${"]".repeat(20_000)}`
+  const blocks = Array.from({ length: 2000 }, (_, i) => `${" ".repeat(i)}a:`).join("\n")
+  for (const text of [flow, blocks, `model: ${"{a: ".repeat(5000)}`, `${"- ".repeat(3000)}a`])
+    expect(() => parseLdmConfig(text, "a.yaml")).toThrow(/nests more than 64 levels/)
 })
