@@ -130,3 +130,19 @@ test("a prompt names adapters beside the model, strengths add up", async () => {
   expect(error(latents, want("latents"))).toBeLessThan(1e-3)
   await sd.release()
 })
+
+test("generations at once with different adapters do not disturb each other", async () => {
+  const { about } = await goldenCase("two")
+  const ask = { ...asked(about), steps: 1 }
+  const [one, other] = lorasOf("two", about)
+  const sd = await load(about.model)
+  const asks = [ask, { ...ask, loras: [one!] }, { ...ask, loras: [other!] }]
+  const alone: Awaited<ReturnType<typeof draw>>[] = []
+  for (const each of asks) alone.push(await draw(sd, each))
+  const together = await Promise.all(
+    [0, 1, 1, 2, 0].map(async (i) => same(await draw(sd, asks[i]!), alone[i]!)),
+  )
+  expect(together).toEqual(Array(5).fill(true))
+  expect(same(alone[1]!, alone[2]!)).toBe(false)
+  await sd.release()
+})

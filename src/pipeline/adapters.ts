@@ -76,13 +76,19 @@ export class AdapterSet {
   private readonly networks: Networks
   private readonly active: readonly ActiveAdapter[]
   private readonly calls: number
-  private readonly scheduled: boolean
+  /** Strengths change in mid-run. */
+  readonly scheduled: boolean
 
   constructor(networks: Networks, active: readonly ActiveAdapter[], calls: number) {
     this.networks = networks
     this.active = active
     this.calls = calls
     this.scheduled = active.some(({ unet }) => typeof unet !== "number")
+  }
+
+  /** The same for sets that make the same weights. */
+  get key(): string {
+    return JSON.stringify(this.active.map(({ adapter, unet, text }) => [adapter.id, unet, text]))
   }
 
   /** Before the first text is encoded: the encoders read each prompt once, at the strengths of the first call. */

@@ -14,6 +14,7 @@ import type { GenerateRequest } from "./request.ts"
 import { samplingFor } from "./samplers.ts"
 import { settle } from "./settings.ts"
 import { Trace } from "./trace.ts"
+import { Turns } from "./turns.ts"
 import type { FileFacts, Vouched } from "./vouched.ts"
 
 /** What a platform puts together for a model. */
@@ -51,6 +52,7 @@ export class Model {
   private readonly loadSeconds: number
   private readonly output: Output
   private readonly additions: Additions
+  private readonly turns = new Turns()
 
   protected constructor(parts: ModelParts) {
     this.name = parts.name
@@ -71,6 +73,10 @@ export class Model {
     return this.vouched.facts()
   }
 
+  /**
+   * Starts with the first step that is asked for. Generations of one model may run at once; those that want other
+   * adapters than the ones in force wait until these are done, so leave a loop over steps rather than forget it.
+   */
   generate(ask: GenerateRequest, options: GenerateOptions = {}): Generation {
     return new Generation(() => this.steps(ask, options))
   }
@@ -86,7 +92,11 @@ export class Model {
     const calls = sampling.timesteps.length || settings.steps
     const { plan, controls, active } = await this.additions.plan(ask, settings, calls)
     const adapters = new AdapterSet(this.networks, active, calls)
-    await adapters.begin()
+    const leave = await this.turns.take(
+      { key: adapters.key, alone: adapters.scheduled || this.frugal },
+      () => adapters.begin(),
+      signal,
+    )
     const trace = traced ? new Trace() : null
     const timings: Timings = { load: this.loadSeconds, text: 0, denoise: 0, decode: 0, total: 0 }
     const timed = (phase: "text" | "denoise" | "decode", seconds: number) => {
@@ -109,7 +119,12 @@ export class Model {
       },
       timed,
     })
-    const pictures = yield* run
+    let pictures: Picture[]
+    try {
+      pictures = yield* run
+    } finally {
+      leave()
+    }
     timings.total = this.loadSeconds + (performance.now() - began) / 1000
     const facts = await this.facts
     const images = pictures.map(

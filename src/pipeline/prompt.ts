@@ -1,8 +1,8 @@
 import { fail } from "../errors.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
 import { emptyChunk } from "../text/chunks.ts"
-import type { LoraTag } from "../text/networks.ts"
-import { type EncodedPrompt, encodePrompt, equalize, type PromptSyntax } from "../text/prompt.ts"
+import { type LoraTag, loraTags } from "../text/networks.ts"
+import { type EncodedPrompt, encodePrompt, equalize, type PromptSyntax, parsePrompt } from "../text/prompt.ts"
 import type { TokenizedText, WordTable } from "./conditioning.ts"
 
 /** A text and the last denoiser call, counted from 0, that reads it. */
@@ -88,4 +88,11 @@ function refuseNetworks({ networks }: EncodedPrompt): void {
     fail("PROMPT_NETWORK", `the prompt asks for ${first.kind}, which this version does not load`, {
       hint: "take the <...> out of the prompt, or use --prompt-syntax plain",
     })
+}
+
+/** Names of the LoRAs that a prompt asks for, in the dialects that can. @throws PROMPT-LORA */
+export function promptLoras(prompt: string, syntax: PromptSyntax = "a1111"): string[] {
+  return syntax === "a1111" || syntax === "compel"
+    ? loraTags(parsePrompt(prompt, syntax).networks).map(({ name }) => name)
+    : []
 }

@@ -29,6 +29,8 @@ export interface LoadOptions {
   cache?: string | null
   /** Another VAE: a folder or file of AutoencoderKL or AutoencoderTiny (TAESD), with its own scaling factor. */
   vae?: string
+  /** The file that a prompt means by `<lora:NAME>`; default: one of that name beside the model. */
+  lora?: (name: string) => string | Promise<string>
   /** An engine to share; it is not ended by `release`. Default: a child process of this model's own. */
   engine?: Engine
 }
@@ -55,6 +57,10 @@ export class StableDiffusion extends Model {
       await tryDevice(engine, device)
       const vouched = vouch(files, options.cache)
       const tokenizers = await openTokenizers(files, (folder, file) => readIfThere(join(folder, file)))
+      const find = async (name: string, what: "adapter" | "embedding", fromPrompt?: boolean) =>
+        fromPrompt && what === "adapter" && options.lora
+          ? await options.lora(name)
+          : findBeside(name, files.path, what, fromPrompt)
       return new StableDiffusion({
         name: basename(files.path).replace(/\.safetensors$/, ""),
         files,
@@ -69,9 +75,7 @@ export class StableDiffusion extends Model {
         output,
         others: {
           open: async (ref, what, fromPrompt) =>
-            typeof ref === "string"
-              ? openWeights(await findBeside(ref, files.path, what, fromPrompt))
-              : refuseBlob(),
+            typeof ref === "string" ? openWeights(await find(ref, what, fromPrompt)) : refuseBlob(),
           control: async (ref) => openControl(typeof ref === "string" ? ref : refuseBlob()),
         },
       })

@@ -32,6 +32,8 @@ export interface AdapterModule {
 export interface Adapter {
   readonly name: string
   readonly path: string
+  /** Changes with the file's content. */
+  readonly id: string
   readonly modules: readonly AdapterModule[]
   /** Keys that no module of this model answers to. */
   readonly unmatched: readonly string[]
@@ -96,7 +98,7 @@ export function matchAdapter(
       hint: baseHint(file.metadata),
       details: { misfits },
     })
-  return { name, path, modules, unmatched, metadata: file.metadata }
+  return { name, path, id, modules, unmatched, metadata: file.metadata }
 }
 
 function baseHint(metadata: ReadonlyMap<string, string>): string {
