@@ -7,6 +7,7 @@ export { composite, gaussianBlur, invert } from "./image/mask.ts"
 export { readMetadata } from "./image/metadata.ts"
 export { type Picture, toRgb } from "./image/pixels.ts"
 export { type Preprocessor, preprocess, preprocessors } from "./image/preprocess.ts"
+export type { Sides } from "./image/region.ts"
 export { fit, resize } from "./image/resize.ts"
 export type { AdapterReport } from "./pipeline/adapters.ts"
 export { checkAsk, countTokens, type ModelCard, modelCard } from "./pipeline/card.ts"
@@ -26,7 +27,15 @@ export type { Preset } from "./pipeline/presets.ts"
 export { promptLoras } from "./pipeline/prompt.ts"
 export { type ModelLayout, writeRandomModel } from "./pipeline/random-model.ts"
 export { type Recipe, readRecipe } from "./pipeline/recipe/recipe.ts"
-export { type GenerateRequest, type LoraRequest, promptLimit } from "./pipeline/request.ts"
+export {
+  type Fill,
+  fills,
+  type GenerateRequest,
+  type InpaintArea,
+  inpaintAreas,
+  type LoraRequest,
+  promptLimit,
+} from "./pipeline/request.ts"
 export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { spawnEngine } from "./runtime/spawn.ts"

@@ -21,6 +21,7 @@ import {
   writeSafetensors,
 } from "../index.ts"
 import { adapterLines, another, control, lora, presetLine } from "./adapters.ts"
+import { addModeOptions } from "./modes.ts"
 import { number } from "./options.ts"
 import { Progress } from "./progress.ts"
 
@@ -52,6 +53,7 @@ export function addGenerate(top: Command): void {
     .option("--from <picture>", "repeat a picture of this or another program by its metadata (default: none)")
   addPictureOptions(command)
   addInputOptions(command)
+  addModeOptions(command)
   addOutputOptions(command)
   command
     .exitOverride()

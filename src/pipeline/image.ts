@@ -25,6 +25,16 @@ interface Origin {
   facts: FileFacts
 }
 
+/** What A1111 writes of the modes in force, under its keys. */
+function modeFields({ init, mask, inpaintArea, maskPadding, maskBlur, fill }: Settings): [string, string][] {
+  const found: [string, string][] = []
+  if (init && mask && maskBlur) found.push(["Mask blur", String(maskBlur)])
+  if (init && mask && inpaintArea === "masked")
+    found.push(["Inpaint area", "Only masked"], ["Masked area padding", String(maskPadding)])
+  if (init && mask && fill !== "original") found.push(["Masked content", fill.replace("-", " ")])
+  return found
+}
+
 const formats: Record<string, ImageFormat> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" }
 
 /** The format that a file name's extension stands for. @throws OUTPUT_FORMAT */
@@ -71,15 +81,15 @@ export class GeneratedImage {
       scheduleType: ask.schedule,
       cfgScale: settings.cfg,
       seed: this.seed,
-      width: this.width,
-      height: this.height,
+      width: settings.width,
+      height: settings.height,
       modelHash: facts.sha256.slice(0, 10),
       model,
       denoisingStrength: settings.init ? settings.strength : undefined,
       clipSkip: settings.clipSkip,
       rng: settings.rng === "cuda" ? "NV" : "CPU",
       version: `aquatint ${version}`,
-      extra: [],
+      extra: modeFields(settings),
     }
     return writeInfotext(record)
   }

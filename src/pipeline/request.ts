@@ -1,5 +1,6 @@
 import { fail } from "../errors.ts"
 import type { Picture } from "../image/pixels.ts"
+import type { Sides } from "../image/region.ts"
 import type { Strength } from "../text/networks.ts"
 import type { ControlRequest } from "./control.ts"
 import type { FileRef } from "./other-files.ts"
@@ -15,6 +16,14 @@ export interface LoraRequest {
   /** Strength in the U-Net; default: `weight`. */
   unet?: Strength
 }
+
+export const inpaintAreas = ["whole", "masked"] as const
+/** How much of the picture inpainting draws. */
+export type InpaintArea = (typeof inpaintAreas)[number]
+
+export const fills = ["fill", "original", "latent-noise", "latent-nothing"] as const
+/** What masked places begin from: blurred colours around them, the picture itself, noise, or nought. */
+export type Fill = (typeof fills)[number]
 
 /** What a picture is asked to be. Lengths in pixels; everything but the prompt has a default. */
 export interface GenerateRequest {
@@ -48,6 +57,22 @@ export interface GenerateRequest {
   strength?: number
   /** Inpainting: white is repainted. */
   mask?: Picture
+  /**
+   * `whole` (default) draws the picture anew at its own size; `masked` draws only the part around the mask, at
+   * width x height, and puts it back into `init`, which keeps its size.
+   */
+  inpaintArea?: InpaintArea
+  /** Pixels of `init` around the mask that are drawn along with `inpaintArea: "masked"`, default 32. */
+  maskPadding?: number
+  /**
+   * Softens the mask's edge, in pixels: what was drawn fades into `init` there, and outside the mask `init` stays to
+   * the bit. Default: no overlay with `whole` (diffusers), 0 with `masked`. A1111's default is 4.
+   */
+  maskBlur?: number
+  /** What the masked places begin from, default `original`: A1111's "masked content". */
+  fill?: Fill
+  /** Outpainting: pixels that `init` grows by on each side; width and height follow from it. */
+  extend?: Sides
   /** Second guidance of instruct-pix2pix models, default 1.5. */
   imageCfg?: number
   /** Rescale of guided predictions (Lin et al. 2024, sec. 3.4), 0..1, default 0. */
@@ -73,6 +98,8 @@ const ranges: Partial<Record<keyof GenerateRequest, readonly [number, number, "w
   strength: [0, 1, "real"],
   imageCfg: [0, 100, "real"],
   guidanceRescale: [0, 1, "real"],
+  maskPadding: [0, 1024, "whole"],
+  maskBlur: [0, 256, "real"],
 }
 
 /** Longest prompt, in UTF-16 units. */
@@ -101,12 +128,45 @@ export function checkRequest(ask: GenerateRequest): void {
         details: { field },
       })
   }
+  checkInpainting(ask)
+  if (ask.rng !== undefined && ask.rng !== "cpu" && ask.rng !== "cuda")
+    fail("REQUEST_RNG", `rng is ${String(ask.rng)}`, { hint: "use cpu or cuda" })
+}
+
+function checkInpainting(ask: GenerateRequest): void {
   if (ask.mask && !ask.init)
     fail("REQUEST_MASK", "a mask without a start picture", {
       hint: "name the picture to repaint with --init",
     })
-  if (ask.rng !== undefined && ask.rng !== "cpu" && ask.rng !== "cuda")
-    fail("REQUEST_RNG", `rng is ${String(ask.rng)}`, { hint: "use cpu or cuda" })
+  checkChoice("inpaintArea", ask.inpaintArea, inpaintAreas)
+  checkChoice("fill", ask.fill, fills)
+  const masked = ask.mask !== undefined || ask.extend !== undefined
+  for (const field of ["inpaintArea", "fill", "maskBlur", "maskPadding"] as const)
+    if (ask[field] !== undefined && !masked)
+      fail("REQUEST_MASK", `${field} without a mask`, { hint: "name what is repainted with --mask" })
+  if (ask.extend) checkExtend(ask, ask.extend)
+}
+
+function checkExtend(ask: GenerateRequest, extend: Sides): void {
+  if (!ask.init) fail("REQUEST_EXTEND", "nothing to extend", { hint: "name the picture with --init" })
+  const sides = [extend.left, extend.right, extend.top, extend.bottom].map((n) => n ?? 0)
+  if (!sides.every((n) => Number.isInteger(n) && n >= 0 && n <= 8192) || sides.every((n) => n === 0))
+    fail("REQUEST_EXTEND", `a picture cannot grow by ${sides.join(", ")} pixels`, {
+      hint: "give whole numbers from 0 to 8192 for left, right, top and bottom, one of them above 0",
+    })
+  if (ask.inpaintArea === "masked" || ask.width !== undefined || ask.height !== undefined)
+    fail("REQUEST_EXTEND", `${ask.inpaintArea === "masked" ? "inpaintArea masked" : "a size"} with extend`, {
+      hint: "the size of an extended picture follows from the picture and its sides",
+    })
+}
+
+/** Refuses a word that is none of a field's. @throws REQUEST_CHOICE */
+export function checkChoice(field: string, value: unknown, known: readonly string[]): void {
+  if (value !== undefined && !known.includes(value as string))
+    fail("REQUEST_CHOICE", `${field} is ${String(value)}`, {
+      hint: `use one of ${known.join(", ")}`,
+      details: { field },
+    })
 }
 
 /** Pictures whose sides no latent grid matches are refused, with the nearest that fit. */

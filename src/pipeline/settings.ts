@@ -1,10 +1,12 @@
 import { fail } from "../errors.ts"
 import type { Picture } from "../image/pixels.ts"
+import type { Sides } from "../image/region.ts"
 import { vaeFactor } from "../models/index.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import type { Networks } from "./networks.ts"
 import type { Preset } from "./presets.ts"
-import { checkRequest, checkSize, type GenerateRequest } from "./request.ts"
+import { checkRequest, checkSize, type Fill, type GenerateRequest, type InpaintArea } from "./request.ts"
+import { extended } from "./scene.ts"
 
 /** A request with every default filled in from the model. */
 export interface Settings {
@@ -25,10 +27,20 @@ export interface Settings {
   readonly strength: number
   readonly init: Picture | undefined
   readonly mask: Picture | undefined
+  readonly inpaintArea: InpaintArea
+  readonly maskPadding: number
+  /** Undefined where diffusers' reading is asked for: the drawn picture as it is, nothing laid over it. */
+  readonly maskBlur: number | undefined
+  readonly fill: Fill
+  /** Pixels that the start picture was extended by. */
+  readonly extended: Sides | undefined
   readonly promptSyntax: "a1111" | "comfy" | "compel" | "plain"
   readonly zeroNegative: boolean
   readonly instruct: boolean
 }
+
+/** The seed of picture i. */
+export const seedOf = ({ seed }: Pick<Settings, "seed">, i: number): number => seed + i
 
 /** A config must not ask for a picture that fills the memory, in pixels. */
 const largestNative = 4096
@@ -57,25 +69,21 @@ function ownDefault(files: ModelFiles, key: string): number | undefined {
 
 const wholeEights = (pixels: number, step: number) => Math.max(step, Math.floor(pixels / step) * step)
 
-/** Fills in defaults and refuses what this model cannot do. @throws REQUEST_* */
-export function settle(
-  ask: GenerateRequest,
-  files: ModelFiles,
-  networks: Networks,
-  preset: Preset | null = null,
-): Settings {
-  checkRequest(ask)
-  const factor = vaeFactor(networks.vae)
-  const step = Math.max(8, factor)
-  const native = wholeEights(nativeSize(files, factor), step)
-  const width = ask.width ?? (ask.init ? wholeEights(ask.init.width, step) : native)
-  const height = ask.height ?? (ask.init ? wholeEights(ask.init.height, step) : native)
-  checkSize(width, height, factor)
-  const latents = networks.vae.latent_channels
-  const channels = networks.unet.in_channels
+/** Width and height of what is drawn. */
+function sizeOf(ask: GenerateRequest, native: number, step: number): { width: number; height: number } {
+  // a part of the start picture is drawn at the size the model knows best
+  const like = ask.inpaintArea === "masked" ? undefined : ask.init
+  return {
+    width: ask.width ?? (like ? wholeEights(like.width, step) : native),
+    height: ask.height ?? (like ? wholeEights(like.height, step) : native),
+  }
+}
+
+/** Refuses start pictures for networks that cannot read them, and none for those that need one. */
+function checkChannels(channels: number, latents: number, ask: GenerateRequest, path: string): void {
   if (![latents, 2 * latents, 2 * latents + 1].includes(channels))
     fail("MODEL_CHANNELS", `a U-Net of ${channels} input channels for ${latents} latent channels`, {
-      file: files.path,
+      file: path,
     })
   if (channels !== latents && !ask.init) {
     fail(
@@ -84,6 +92,24 @@ export function settle(
       { hint: "name one with --init" },
     )
   }
+}
+
+/** Fills in defaults and refuses what this model cannot do. @throws REQUEST_* */
+export function settle(
+  asked: GenerateRequest,
+  files: ModelFiles,
+  networks: Networks,
+  preset: Preset | null = null,
+): Settings {
+  checkRequest(asked)
+  const factor = vaeFactor(networks.vae)
+  const step = Math.max(8, factor)
+  const ask = { ...asked, ...extended(asked, step) }
+  const { width, height } = sizeOf(ask, wholeEights(nativeSize(files, factor), step), step)
+  checkSize(width, height, factor)
+  const latents = networks.vae.latent_channels
+  const channels = networks.unet.in_channels
+  checkChannels(channels, latents, ask, files.path)
   const own = (key: string) => ownDefault(files, key)
   return {
     prompt: ask.prompt,
@@ -102,6 +128,11 @@ export function settle(
     strength: ask.strength ?? 0.75,
     init: ask.init,
     mask: ask.mask,
+    inpaintArea: ask.inpaintArea ?? "whole",
+    maskPadding: ask.maskPadding ?? 32,
+    maskBlur: ask.maskBlur ?? (ask.inpaintArea === "masked" ? 0 : undefined),
+    fill: ask.fill ?? "original",
+    extended: ask.extend,
     promptSyntax: ask.promptSyntax ?? "a1111",
     zeroNegative: files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined,
     instruct: channels === 2 * latents,
