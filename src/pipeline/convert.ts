@@ -1,11 +1,16 @@
 import { AquatintError } from "../errors.ts"
+import type { Engine } from "../runtime/engine.ts"
+import { Evaluator } from "../runtime/evaluate.ts"
+import { spawnEngine } from "../runtime/spawn.ts"
 import { bundledFiles } from "../text/bundled.ts"
 import {
+  type ConvertNeeds,
   type ConvertOptions,
   type ConvertResult,
   type ConvertStep,
   convertSteps,
 } from "../weights/convert.ts"
+import { findBeside } from "./adapter-files.ts"
 import { openModel } from "./stable-diffusion.ts"
 
 export type { ConvertOptions, ConvertResult, ConvertStep }
@@ -61,10 +66,39 @@ export class Conversion implements AsyncIterable<ConvertStep>, PromiseLike<Conve
  * @throws CONVERT_*, MODEL_*, FILE_*, FOLDER_*, SAFETENSORS_*, TORCH_*, PICKLE_*, ZIP_*
  * @example await convert("model.ckpt", "model.safetensors", { dtype: "fp16" })
  */
-export function convert(source: string, destination: string, options: ConvertOptions = {}): Conversion {
-  return new Conversion(() =>
-    convertSteps(source, destination, options, { tokenizerFiles, openNamed: openModel }),
-  )
+export function convert(
+  source: string,
+  destination: string,
+  options: ConvertOptions & {
+    /** An engine to compute adapters' weights with; it is not ended. Default: a child process, where there is need. */
+    engine?: Engine
+  } = {},
+): Conversion {
+  return new Conversion(() => steps(source, destination, options))
+}
+
+async function* steps(
+  source: string,
+  destination: string,
+  options: ConvertOptions & { engine?: Engine },
+): AsyncGenerator<ConvertStep, ConvertResult> {
+  let own: Engine | undefined
+  let evaluator: Evaluator | undefined
+  const needs: ConvertNeeds = {
+    tokenizerFiles,
+    open: openModel,
+    findAdapter: (name, model) => findBeside(name, model, "adapter"),
+    evaluate: (result, numbers) => {
+      evaluator ??= new Evaluator(options.engine ?? (own ??= spawnEngine()))
+      return evaluator.run(result, numbers)
+    },
+  }
+  try {
+    return yield* convertSteps(source, destination, options, needs)
+  } finally {
+    if (own) await own.close()
+    else await evaluator?.release()
+  }
 }
 
 /** CLIP's tokenizer as the published folders hold it; the pad token stands in special_tokens_map.json. */

@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises"
 import { castOf, type Target } from "./convert-cast.ts"
+import type { Computed } from "./edit/computed.ts"
 import { fileError, readInto } from "./file-source.ts"
 import type { StoredTensor } from "./torch-file.ts"
 import { byteLength, DTYPE_BITS } from "./view.ts"
@@ -13,8 +14,16 @@ const WINDOW = 32 * 1024 * 1024
 /** Files that are read from during one conversion, each opened once. */
 export class FilePool {
   private readonly handles = new Map<string, Promise<FileHandle>>()
+  private readonly computed: Computed | undefined
+
+  /** @param computed files that exist nowhere else */
+  constructor(computed?: Computed) {
+    this.computed = computed
+  }
 
   async read(file: string, into: Uint8Array, at: number): Promise<void> {
+    const made = await this.computed?.bytes(file)
+    if (made) return into.set(made.subarray(at, at + into.length))
     await readInto(await this.handle(file), into, at, file)
   }
 
@@ -60,7 +69,8 @@ export async function* tensorBytes(view: StoredTensor, passage: Passage): AsyncG
       continue
     }
     const out = output.subarray(0, (piece.length / cast.from) * cast.to)
-    passage.onPiece?.(piece.length, cast.run(piece, out))
+    const lost = cast.run(piece, out)
+    passage.onPiece?.(piece.length, lost)
     yield out
   }
 }

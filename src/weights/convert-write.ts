@@ -6,6 +6,7 @@ import { AquatintError, fail } from "../errors.ts"
 import { FilePool, tensorBytes } from "./convert-bytes.ts"
 import { castType, type Target } from "./convert-cast.ts"
 import { type Plan, type PlannedFile, type PlannedTensor, plannedBytes } from "./convert-plan.ts"
+import { Computed } from "./edit/computed.ts"
 import { withFile } from "./open-file.ts"
 import type { StoredTensor } from "./torch-file.ts"
 import { byteLength, type TensorView } from "./view.ts"
@@ -26,6 +27,8 @@ export interface WriteOptions {
 export class Workspace {
   readonly destination: string
   readonly folder: string
+  /** Tensors that are made while they are written. */
+  readonly computed = new Computed()
   /** Tensors whose numbers do not follow each other, put in order before anything else reads them. */
   private readonly strided: StoredTensor[] = []
   private stridedBytes = 0
@@ -89,7 +92,7 @@ export class Workspace {
  * something fails. Errors: FILE_NOT_WRITTEN, FILE_*, SOURCE_SHORT.
  */
 export async function execute(plan: Plan, work: Workspace, options: WriteOptions): Promise<void> {
-  const pool = new FilePool()
+  const pool = new FilePool(work.computed)
   try {
     await work.spool(pool, options)
     const out = join(work.folder, "out")

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises"
 import { basename, join } from "node:path"
 import { fail } from "../errors.ts"
+import { FilePool } from "./convert-bytes.ts"
 import { TARGETS } from "./convert-cast.ts"
 import { componentFiles, planFolder, planFolderCopy, type TokenizerFiles } from "./convert-folder.ts"
 import { type Plan, plannedBytes } from "./convert-plan.ts"
@@ -8,9 +9,10 @@ import { planSingleFile } from "./convert-single.ts"
 import { type ConvertSource, checkApart, isPickled, SourceOpener } from "./convert-source.ts"
 import { planComponentFile, planFolderOf, planTensors } from "./convert-tensors.ts"
 import { checkBeside, checkDestination, execute, Workspace } from "./convert-write.ts"
-import type { ModelFiles } from "./model-files.ts"
+import type { Workbench } from "./edit/edits.ts"
+import { type EditNeeds, type EditOptions, editedModel, edits, extracted, wholeModel } from "./edit/plan.ts"
 
-export interface ConvertOptions {
+export interface ConvertOptions extends EditOptions {
   /** Float tensors become this; default: each keeps its own type. */
   dtype?: keyof typeof TARGETS | undefined
   /** Replace what stands at the destination. */
@@ -42,10 +44,9 @@ export interface ConvertResult {
   notes: string[]
 }
 
-/** What other rooms know: the tokenizer of single files, and models with a name instead of a path. */
-export interface ConvertNeeds {
+/** What other rooms know: the tokenizer of single files, models and adapters by name, and how tensors are computed. */
+export interface ConvertNeeds extends EditNeeds {
   tokenizerFiles: TokenizerFiles
-  openNamed: (name: string) => Promise<ModelFiles>
 }
 
 /**
@@ -65,7 +66,42 @@ export async function* convertSteps(
   const work = new Workspace(destination)
   const opener = new SourceOpener(work)
   const opened = await openSource(source, opener, needs)
-  const plan = await planOf(opened, destination, opener, needs)
+  const pool = new FilePool(work.computed)
+  try {
+    const bench = { computed: work.computed, pool, cast: options.dtype !== undefined, notes: opener.notes }
+    const plan = await editedPlan(opened, destination, { opener, needs, options, bench })
+    return yield* carriedOut(plan, source, destination, { opener, work, options })
+  } finally {
+    await pool.close()
+  }
+}
+
+interface Under {
+  opener: SourceOpener
+  needs: ConvertNeeds
+  options: ConvertOptions
+  bench: Workbench
+}
+
+/** The plan of what is asked for, edits included. */
+async function editedPlan(
+  source: ConvertSource,
+  destination: string,
+  { opener, needs, options, bench }: Under,
+): Promise<Plan> {
+  if (!edits(options)) return planOf(source, destination, opener, needs)
+  if (options.extract) return extracted(source, options.extract, needs, bench)
+  const whole = await wholeModel(source)
+  return planOf(await editedModel(whole, options, needs, bench), destination, opener, needs)
+}
+
+/** Checks, writes and reports. */
+async function* carriedOut(
+  plan: Plan,
+  source: string,
+  destination: string,
+  { opener, work, options }: { opener: SourceOpener; work: Workspace; options: ConvertOptions },
+): AsyncGenerator<ConvertStep, ConvertResult> {
   if (options.force !== true) await checkBeside(plan, destination)
   const meter = new Meter(opener.checkedBytes + work.bytes(plan))
   for await (const read of opener.verify()) {
@@ -84,9 +120,13 @@ async function checkRequest(
   source: string,
   destination: string,
   asFile: boolean,
-  { dtype, force, signal }: ConvertOptions,
+  { dtype, force, signal, extract, merge, loras }: ConvertOptions,
 ): Promise<void> {
   signal?.throwIfAborted()
+  if (extract && (merge || loras?.length))
+    fail("CONVERT_EDIT", "a LoRA is either extracted or added", { hint: "do one after the other" })
+  if (extract && !asFile)
+    fail("CONVERT_EXTRACT", `${destination} is no name for a LoRA`, { hint: "end it in .safetensors" })
   if (dtype !== undefined && !Object.hasOwn(TARGETS, dtype))
     fail("CONVERT_DTYPE", `${String(dtype)} is no type to convert to`, {
       hint: `one of ${Object.keys(TARGETS).join(", ")}`,
@@ -109,7 +149,7 @@ const present = (path: string) =>
 /** A path is opened as what it is; any other word is a model's name. */
 async function openSource(source: string, opener: SourceOpener, needs: ConvertNeeds): Promise<ConvertSource> {
   if (await present(source)) return opener.open(source)
-  return { kind: "model", model: await needs.openNamed(source) }
+  return { kind: "model", model: await needs.open(source) }
 }
 
 function planOf(
