@@ -27,8 +27,8 @@ interface Look {
  */
 export function vouch(files: ModelFiles, cache: string | null = cacheFolder()): Vouched {
   const index = cache === null ? null : join(cache, "files.json")
-  return vouched(look(files, index), async ({ known, fresh }) => {
-    for (const [file, stamp] of fresh) known[file] = { stamp, sha256: await hashOf(file) }
+  return vouched(look(files, index), async ({ known, fresh }, rest) => {
+    for (const [file, stamp] of fresh) known[file] = { stamp, sha256: await hashOf(file, rest) }
     if (fresh.size > 0 && index !== null) await remember(index, known)
     return { sha256: known[files.components.get("unet")!.files[0]!]!.sha256 }
   })
@@ -65,7 +65,7 @@ async function checkFinite(file: string, views: readonly TensorView[]): Promise<
   }
 }
 
-async function hashOf(file: string): Promise<string> {
+async function hashOf(file: string, rest: () => Promise<void>): Promise<string> {
   const handle = await open(file, "r")
   try {
     const hash = createHash("sha256")
@@ -76,6 +76,7 @@ async function hashOf(file: string): Promise<string> {
       if (bytesRead === 0) return hash.digest("hex")
       hash.update(chunk.subarray(0, bytesRead))
       at += bytesRead
+      await rest()
     }
   } finally {
     await handle.close()

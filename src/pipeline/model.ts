@@ -114,7 +114,7 @@ export class Model {
       at: async (call) => {
         // weights with NaN must stop before a step is wasted on them
         await this.vouched.sound
-        this.facts.catch(() => {}) // awaited below; until here it would have slowed the start
+        this.vouched.begin()
         await adapters.at(call)
       },
       timed,
@@ -136,6 +136,7 @@ export class Model {
 
   /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */
   async release(): Promise<void> {
+    this.vouched.end()
     if (this.shared) await this.networks.release()
     else await this.engine.close()
   }

@@ -1,3 +1,5 @@
+import { fail } from "../errors.ts"
+
 /** What is known of a model's weight files beyond their headers. */
 export interface FileFacts {
   /** SHA-256 of the file that holds the denoiser, hexadecimal. */
@@ -8,14 +10,48 @@ export interface FileFacts {
 export interface Vouched {
   /** Ends when every weight was looked at. @throws WEIGHTS_NOT_FINITE */
   readonly sound: Promise<void>
-  /** Hashes what is not known yet: seconds for a big file, so call it once nothing waits for the processor. */
+  /** Begins to hash what is not known yet, seconds of work for a big file, with pauses that leave the processor to others. */
+  begin(): void
+  /** The same without pauses from here on. @throws WEIGHTS_NOT_FINITE, ENGINE_RELEASED */
   facts(): Promise<FileFacts>
+  /** Gives up what is not finished: nobody will ask for it. */
+  end(): void
 }
 
-/** Puts the two together: `hash` is begun when it is first asked for, after the look. */
-export function vouched<T>(look: Promise<T>, hash: (found: T) => Promise<FileFacts>): Vouched {
+/** Milliseconds of pause per millisecond of work while nobody waits for the hash. */
+const gentleness = 4
+
+/**
+ * Puts the two together; the hash follows the look.
+ * @param hash calls `rest` after every piece of its work
+ */
+export function vouched<T>(
+  look: Promise<T>,
+  hash: (found: T, rest: () => Promise<void>) => Promise<FileFacts>,
+): Vouched {
   const sound = look.then(() => {})
   sound.catch(() => {}) // it is awaited by the first generation
+  let [hurried, ended] = [false, false]
+  let worked = performance.now()
+  const rest = async () => {
+    const spent = performance.now() - worked
+    if (!hurried) await new Promise((done) => setTimeout(done, gentleness * spent))
+    if (ended) fail("ENGINE_RELEASED", "the model was released", { blame: "here" })
+    worked = performance.now()
+  }
   let facts: Promise<FileFacts> | undefined
-  return { sound, facts: () => (facts ??= look.then(hash)) }
+  const begun = () => (facts ??= look.then((found) => hash(found, rest)))
+  return {
+    sound,
+    begin: () => {
+      begun().catch(() => {}) // whoever asks for the facts gets the error
+    },
+    facts: () => {
+      hurried = true
+      return begun()
+    },
+    end: () => {
+      ended = true
+    },
+  }
 }

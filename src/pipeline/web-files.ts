@@ -134,12 +134,14 @@ export class WebFiles implements OtherFiles {
     const look = scanFinite(views, async (name, into, position) => {
       into.set(await this.source(name).read(position, into.length))
     })
-    return vouched(look, async () => {
+    return vouched(look, async (_, rest) => {
       const source = this.source(components.get("unet")!.files[0]!)
       const hash = new Sha256()
       const piece = 1024 * 1024
-      for (let at = 0; at < source.size; at += piece)
+      for (let at = 0; at < source.size; at += piece) {
         hash.update(await source.read(at, Math.min(piece, source.size - at)))
+        await rest()
+      }
       return { sha256: hash.hex() }
     })
   }
