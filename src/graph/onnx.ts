@@ -147,10 +147,11 @@ class Writer implements Emitter {
     if (this.shared.has(name)) return this.shared.get(name)!
     this.body.message(5, tensorProto(name, stored))
     if (unfolded) this.body.message(11, valueProto(name, onnxType[stored.dtype], storedShape(stored)))
+    const before = this.nodes.length
     const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
     const value = stored.dtype === "f32" ? turned : this.node("Cast", [turned], { to: onnxType.f32 })
     // onnxruntime runs early nodes late: what stands first in the file is made just before it is read
-    if (unfolded) this.nodes.unshift(this.nodes.pop()!)
+    if (unfolded) this.nodes.unshift(...this.nodes.splice(before))
     this.shared.set(name, value)
     return value
   }

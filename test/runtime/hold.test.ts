@@ -90,3 +90,37 @@ test.each(cases)("a convolution of %o in units of %i, stored as %s", async (s, u
   expect(scale).toBeGreaterThan(3)
   expect(off / scale).toBeLessThan(1e-5)
 })
+
+test.each([
+  ["f16", false],
+  ["f16", true],
+  ["f32", false],
+] as const)(
+  "a large linear layer stored as %s, and the slices of one (turned: %s)",
+  async (dtype, turned) => {
+    const [rows, i, o] = [3, 640, 960]
+    const [x, w, bias] = [numbers(rows * i, 1), numbers(o * i, 2), numbers(o, 3)]
+    const across = turned ? Float32Array.from(w, (_, n) => w[(n % o) * i + Math.floor(n / o)]!) : w
+    const weights = new Map<string, StoredTensor>([
+      ["w", { ...stored(across, [o, i], dtype), ...(turned ? { transposed: true } : {}) }],
+      ["bias", stored(bias, [o], dtype)],
+    ])
+    const [fed, weight] = [input("x", [symbol("b"), i]), parameter("w", [o, i])]
+    const outputs = {
+      whole: fed.linear(weight, parameter("bias", [o])),
+      ...(turned ? {} : { slice: fed.linear(weight.slice(0, 320, 640)) }),
+    }
+    const net = await compile(engine, { outputs }, weights, { device: "cpu" })
+    const made = await net.run({ x: f32(x, [rows, i]) })
+    await net.release()
+    const dot = (row: number, out: number) => {
+      let sum = 0
+      for (let n = 0; n < i; n++) sum += x[row * i + n]! * w[out * i + n]!
+      return sum
+    }
+    const whole = Array.from({ length: rows * o }, (_, n) => dot(Math.floor(n / o), n % o) + bias[n % o]!)
+    expect(Array.from(value(made, "whole").data)).toEqual(whole)
+    const part = whole.flatMap((v, n) => (n % o >= 320 && n % o < 640 ? [v - bias[n % o]!] : []))
+    if (!turned) expect(Array.from(value(made, "slice").data)).toEqual(part)
+  },
+)
