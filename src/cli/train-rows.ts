@@ -14,6 +14,11 @@ export const sharedRows: readonly Row[] = [
     text: "batches whose gradients make one step",
     parse: number,
   },
+  {
+    key: "recompute",
+    flag: "--recompute",
+    text: "gradient checkpointing: half of a batch's memory or less, a third more time (default: off)",
+  },
   { key: "rate", flag: "--rate <n>", text: "learning rate", parse: number },
   {
     key: "schedule",

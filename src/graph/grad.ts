@@ -2,14 +2,25 @@ import { fail } from "../errors.ts"
 import { sameDim } from "./dim.ts"
 import type { Op } from "./ops/row.ts"
 import { ops } from "./ops.ts"
+import { Cuts } from "./recompute.ts"
 import { nodesOf, scalar, type Tensor } from "./tensor.ts"
+
+export interface GradientOptions {
+  /** Keep the values at a few cuts only and make those between them again: less memory, about a third more time. */
+  readonly recompute?: boolean
+}
 
 /**
  * Reverse-mode derivatives of a scalar: one tensor per entry of `wrt`, as further nodes of the same graph.
  * Rules live in the op table; broadcasting is undone here, once. A value that `loss` does not depend on gets zeros.
  * @throws GRAPH_GRADIENT when the way to a `wrt` leads through an op that has no gradient.
  */
-export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
+export function gradients(
+  loss: Tensor,
+  wrt: readonly Tensor[],
+  { recompute = false }: GradientOptions = {},
+): Tensor[] {
+  const cuts = recompute ? new Cuts(loss) : null
   const nodes = nodesOf([loss])
   const needed = new Set<Tensor>(wrt)
   for (const node of nodes) if (node.inputs.some((i) => needed.has(i))) needed.add(node)
@@ -17,7 +28,8 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   for (const node of nodes.reverse()) {
     const g = slope.get(node)
     if (g === undefined || node.inputs.length === 0 || !node.inputs.some((i) => needed.has(i))) continue
-    rule(node)(g, node, node.inputs, node.attrs as never).forEach((part, i) => {
+    const seen = (value: Tensor) => cuts?.value(value, node, g) ?? value
+    rule(node)(g, seen(node), node.inputs.map(seen), node.attrs as never).forEach((part, i) => {
       const to = node.inputs[i]!
       if (part === null || !needed.has(to)) return
       const fitted = unbroadcast(part, to)

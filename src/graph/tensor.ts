@@ -270,7 +270,7 @@ export interface Graph {
 }
 
 /** All nodes of a graph, operands before users. */
-export function nodesOf(outputs: Iterable<Tensor>): Tensor[] {
+export function nodesOf(outputs: Iterable<Tensor>, leaf: (node: Tensor) => boolean = () => false): Tensor[] {
   const done = new Set<Tensor>()
   const order: Tensor[] = []
   const stack: { node: Tensor; next: number }[] = []
@@ -278,7 +278,7 @@ export function nodesOf(outputs: Iterable<Tensor>): Tensor[] {
     if (!done.has(out)) stack.push({ node: out, next: 0 })
     while (stack.length > 0) {
       const top = stack[stack.length - 1]!
-      const child = top.node.inputs[top.next++]
+      const child = leaf(top.node) ? undefined : top.node.inputs[top.next++]
       if (child === undefined) {
         stack.pop()
         if (!done.has(top.node)) order.push(top.node)

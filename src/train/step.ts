@@ -35,6 +35,8 @@ export interface StepOptions {
   readonly averages?: number
   /** Batches whose gradients are averaged before a step, 1. */
   readonly accumulate?: number
+  /** Make values again on the way back instead of keeping them (gradient checkpointing), false. */
+  readonly recompute?: boolean
   /** Learning rate of a parameter relative to the others', 1. */
   readonly scale?: (name: string) => number
   /** Channels per block of the processor, as `blockSize` finds it. */
@@ -114,13 +116,13 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
     },
   }
   const whole = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) =>
-    write({ loss, ...metrics, ...updates(units, unitGradients(loss, units), options) })
+    write({ loss, ...metrics, ...updates(units, unitGradients(loss, units, options), options) })
   if (accumulate === 1) return { slots, batch: null, step: whole(objective), variant: whole, ...rest }
   const sums = units.map(({ key, shape }) => input(`${key}.sum`, shape))
   const each = (of: (sum: Tensor, i: number) => Tensor) =>
     Object.fromEntries(units.map(({ key }, i) => [next(`${key}.sum`), of(sums[i]!, i)]))
   const part = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) => {
-    const grads = unitGradients(loss, units)
+    const grads = unitGradients(loss, units, options)
     return write({ loss, ...metrics, ...each((sum, i) => sum.add(grads[i]!.mul(1 / accumulate))) })
   }
   const step = { ...updates(units, sums, options), ...each((sum) => sum.mul(0)) }
@@ -168,10 +170,11 @@ function unitsOf({ parameters }: Objective, { optimizer, scale = () => 1 }: Step
   return alone.map((u) => (u.shape[0] === 0 ? { ...u, shape: [total(u)] } : u))
 }
 
-function unitGradients(loss: Tensor, units: readonly Unit[]): Tensor[] {
+function unitGradients(loss: Tensor, units: readonly Unit[], { recompute }: StepOptions): Tensor[] {
   const grads = gradients(
     loss,
     units.flatMap((u) => u.members.map((m) => m.tensor)),
+    { recompute },
   )
   return units.map(({ members, shape }) => {
     const own = grads.splice(0, members.length)

@@ -24,6 +24,8 @@ export interface Task {
   readonly samplesPerStep: number
   readonly clip: number | null
   readonly accumulate?: number
+  /** Make values again on the way back instead of keeping them. */
+  readonly recompute?: boolean
   /** Rate at a step, counted from 1. */
   readonly rate: (step: number) => number
   /** Learning rate of a parameter relative to the others'. */

@@ -59,6 +59,7 @@ export const stepOptions = (task: Task, block: number | null): StepOptions => ({
   optimizer: task.optimizer,
   clip: task.clip,
   accumulate: task.accumulate,
+  recompute: task.recompute,
   scale: task.scale,
   averages: task.averages.length,
   frozen: task.frozen,

@@ -119,8 +119,8 @@ test.each([
       return sum
     }
     const whole = Array.from({ length: rows * o }, (_, n) => dot(Math.floor(n / o), n % o) + bias[n % o]!)
-    expect(Array.from(value(made, "whole").data)).toEqual(whole)
+    expect(Array.from(value(made, "whole").data as Float32Array)).toEqual(whole)
     const part = whole.flatMap((v, n) => (n % o >= 320 && n % o < 640 ? [v - bias[n % o]!] : []))
-    if (!turned) expect(Array.from(value(made, "slice").data)).toEqual(part)
+    if (!turned) expect(Array.from(value(made, "slice").data as Float32Array)).toEqual(part)
   },
 )

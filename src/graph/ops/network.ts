@@ -1,6 +1,6 @@
 import type { AttentionAttrs, ConvAttrs } from "../attrs.ts"
 import { addDim, type Dim, floorDiv, mulDim, sameDim } from "../dim.ts"
-import { apply, type Tensor } from "../tensor.ts"
+import { apply, concat, type Tensor } from "../tensor.ts"
 import { convWeightGrad } from "./conv-grad.ts"
 import { misfit, row } from "./row.ts"
 
@@ -119,18 +119,25 @@ export const network = {
       const split = (t: Tensor) => t.rearrange("b s (heads d) -> b heads s d", { heads })
       const join = (t: Tensor) => t.rearrange("b heads s d -> b s (heads d)")
       const factor = scale ?? 1 / Math.sqrt((q!.shape[2] as number) / heads)
-      const [qs, ks, vs, gs] = [q!, k!, v!, g].map(split) as [Tensor, Tensor, Tensor, Tensor]
-      const logits = qs.matmul(ks.transpose([0, 1, 3, 2])).mul(factor)
-      const p = (mask ? logits.add(mask) : logits).softmax(-1) // b heads s t
-      const dp = gs.matmul(vs.transpose([0, 1, 3, 2]))
-      const ds = p.mul(dp.sub(p.mul(dp).sum([-1], true)))
-      const scaled = ds.mul(factor)
-      return [
-        join(scaled.matmul(ks)),
-        join(scaled.transpose([0, 1, 3, 2]).matmul(qs)),
-        join(p.transpose([0, 1, 3, 2]).matmul(gs)),
-        ...(mask ? [ds] : []),
-      ]
+      const all = [q!, k!, v!, g].map(split) as [Tensor, Tensor, Tensor, Tensor]
+      const sizes = [q!.shape[0]!, q!.shape[1]!, k!.shape[1]!]
+      const scores = sizes.reduce<number>((n, d) => n * (typeof d === "number" ? d : 1), heads)
+      if (mask || scores < manyScores) {
+        const { dq, dk, dv, ds } = attentionGrad(all, factor, mask)
+        return [join(dq), join(dk), join(dv), ...(mask ? [ds] : [])]
+      }
+      // head by head, so that the probabilities of one are all there is of them
+      const each = Array.from({ length: heads }, (_, h) =>
+        attentionGrad(all.map((t) => t.slice(1, h, h + 1)) as typeof all, factor),
+      )
+      return (["dq", "dk", "dv"] as const).map((key) =>
+        join(
+          concat(
+            each.map((part) => part[key]),
+            1,
+          ),
+        ),
+      )
     },
     onnx: (e, [q, k, v, mask], { heads, scale }) =>
       e.node(
@@ -221,6 +228,28 @@ function groupNormGrad(g: Tensor, x: Tensor, scale: Tensor, groups: number, eps:
     .sub(centred.mul(rstd.square().mul(slope)))
     .sub(mean.mul(rstd))
   return [dx.reshape(x.shape), along.sum([0]).reshape([c]), total.sum([0]).reshape([c])]
+}
+
+/** From this many probabilities on, 64 MB, attention's gradient is made head by head. */
+const manyScores = 2 ** 24
+
+/** Gradients of q, k, v and the logits from that of the result, all b heads s d; the probabilities are made again. */
+function attentionGrad(
+  [q, k, v, g]: readonly [Tensor, Tensor, Tensor, Tensor],
+  factor: number,
+  mask?: Tensor,
+): Record<"dq" | "dk" | "dv" | "ds", Tensor> {
+  const logits = q.matmul(k.transpose([0, 1, 3, 2])).mul(factor)
+  const p = (mask ? logits.add(mask) : logits).softmax(-1) // b heads s t
+  const dp = g.matmul(v.transpose([0, 1, 3, 2]))
+  const ds = p.mul(dp.sub(p.mul(dp).sum([-1], true)))
+  const scaled = ds.mul(factor)
+  return {
+    dq: scaled.matmul(k),
+    dk: scaled.transpose([0, 1, 3, 2]).matmul(q),
+    dv: p.transpose([0, 1, 3, 2]).matmul(g),
+    ds,
+  }
 }
 
 /** (x - mean) / sqrt(var + eps) and the reciprocal root, over `axes`. */

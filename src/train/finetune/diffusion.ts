@@ -85,6 +85,7 @@ export const schedulingOf = (s: TrainSettings) => ({
   steps: s.steps,
   samplesPerStep: s.batch * s.accumulate,
   accumulate: s.accumulate,
+  recompute: s.recompute,
   clip: s.clip,
   averages: s.ema,
   rate: (step: number) =>

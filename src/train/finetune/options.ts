@@ -29,6 +29,7 @@ const schema = z.object({
   steps: count.default(1000),
   batch: count.default(1),
   accumulate: count.default(1),
+  recompute: z.boolean().default(false),
   rate: z.number().positive(),
   warmup: whole.nonnegative().default(0),
   schedule: z.enum(["constant", "cosine"]).default("constant"),
