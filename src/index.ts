@@ -10,6 +10,8 @@ export { type Preprocessor, preprocess, preprocessors } from "./image/preprocess
 export type { Sides } from "./image/region.ts"
 export { fit, resize } from "./image/resize.ts"
 export type { AdapterReport } from "./pipeline/adapters.ts"
+export type { AttentionMaps, TokenMap } from "./pipeline/attention.ts"
+export { type WordMap, wordMaps } from "./pipeline/attention-words.ts"
 export { checkAsk, countTokens, type ModelCard, modelCard } from "./pipeline/card.ts"
 export type { ControlRequest } from "./pipeline/control.ts"
 export {

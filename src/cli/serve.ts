@@ -14,6 +14,8 @@ interface Options {
   storage?: string
   model: string[]
   models: string[]
+  loras: string[]
+  embeddings: string[]
   token: string[]
   allowHost: string[]
   cors: string[]
@@ -46,6 +48,8 @@ export function addServe(top: Command): void {
     .option("--storage <place>", "folder or s3://bucket/prefix of the pictures (default: in --data)")
     .option("-m, --model <name>", "a model to offer, the first is the standard; repeatable", list, [])
     .option("--models <folder>", "a folder of models to offer; repeatable", list, [])
+    .option("--loras <folder>", "LoRAs to offer beside those next to the models; repeatable", list, [])
+    .option("--embeddings <folder>", "textual inversions likewise; repeatable", list, [])
     .option("--token <[name:]secret>", "who may ask; repeatable (or AQUATINT_TOKEN)", list, [])
     .option("--allow-host <name>", "a name this server goes by beside localhost; repeatable", list, [])
     .option("--cors <origin>", "an origin whose pages may ask; repeatable", list, [])
@@ -106,6 +110,8 @@ async function settings(options: Options) {
     s3: s3Keys(process.env),
     models: asked ? options.model : ["embedded"],
     folders: options.models,
+    loras: options.loras,
+    embeddings: options.embeddings,
     tokens: given.filter((text) => text !== "").map(tokenOf),
     hosts: options.allowHost.map((name) => name.toLowerCase()),
     cors: options.cors,

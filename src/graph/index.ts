@@ -31,3 +31,4 @@ export {
   scalar,
   Tensor,
 } from "./tensor.ts"
+export { watchAttention } from "./watch.ts"

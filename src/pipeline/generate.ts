@@ -3,6 +3,7 @@ import type { Sampling } from "../diffusion/types.ts"
 import type { Picture } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
 import { f32, i64 } from "../runtime/engine.ts"
+import type { AttentionMaps } from "./attention.ts"
 import { decode, type Sized } from "./autoencode.ts"
 import type { ControlPart } from "./control.ts"
 import type { Networks } from "./networks.ts"
@@ -33,6 +34,8 @@ export interface Job {
   readonly plan: PromptPlan
   readonly controls?: readonly ControlPart[]
   readonly trace: Trace | null
+  /** Called with where the first picture's attention was, in its first pass; absent: nobody asks. */
+  readonly watched?: (maps: AttentionMaps) => void
   readonly signal: AbortSignal | undefined
   /** Give each kind of network back once it is no longer needed. */
   readonly frugal: boolean

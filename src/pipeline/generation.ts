@@ -1,5 +1,6 @@
 import { AquatintError } from "../errors.ts"
 import type { AdapterReport } from "./adapters.ts"
+import type { AttentionMaps } from "./attention.ts"
 import type { GenerateStep } from "./generate.ts"
 import type { GeneratedImage } from "./image.ts"
 import type { Settings } from "./settings.ts"
@@ -21,12 +22,16 @@ export interface GenerateResult {
   /** Adapters in force, with what of them this model could use. */
   adapters: AdapterReport[]
   trace: Trace | null
+  /** Where the first picture's attention was, if it was asked for. */
+  attention: AttentionMaps | null
 }
 
 export interface GenerateOptions {
   signal?: AbortSignal
   /** Keep the tensors of the trace contract. */
   trace?: boolean
+  /** Tell where the first picture's network looked for each token of the prompt; a step takes a little longer. */
+  attention?: boolean
 }
 
 /** A generation under way: iterate over its steps, or await its result; it starts with the first of either. */

@@ -4,6 +4,7 @@ import type { ClipTokenizer } from "../text/bpe.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { AdapterSet, reportOf } from "./adapters.ts"
 import { Additions } from "./additions.ts"
+import type { AttentionMaps } from "./attention.ts"
 import { type GenerateStep, generate } from "./generate.ts"
 import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
 import { GeneratedImage, type Output } from "./image.ts"
@@ -83,7 +84,7 @@ export class Model {
 
   private async *steps(
     ask: GenerateRequest,
-    { signal, trace: traced }: GenerateOptions,
+    { signal, trace: traced, attention: looked }: GenerateOptions,
   ): AsyncGenerator<GenerateStep, GenerateResult> {
     const began = performance.now()
     const preset = presetFor(ask, this.files, this.name)
@@ -102,7 +103,12 @@ export class Model {
     const timed = (phase: "text" | "denoise" | "decode", seconds: number) => {
       timings[phase] = seconds
     }
+    let attention: AttentionMaps | null = null
+    const watched = (maps: AttentionMaps) => {
+      attention = maps
+    }
     const run = generate({
+      ...(looked ? { watched } : {}),
       networks: this.networks,
       settings,
       sampling,
@@ -131,7 +137,7 @@ export class Model {
       (picture: Picture, i: number) =>
         new GeneratedImage(picture, { ask, settings, index: i, model: this.name, facts }, this.output),
     )
-    return { images, timings, settings, trace, adapters: active.map(reportOf) }
+    return { images, timings, settings, trace, adapters: active.map(reportOf), attention }
   }
 
   /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */

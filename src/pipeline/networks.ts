@@ -1,5 +1,13 @@
 import { fail } from "../errors.ts"
-import { type Dim, type Graph, mulDim, type StoredDType, type StoredTensor, symbol } from "../graph/index.ts"
+import {
+  type Dim,
+  type Graph,
+  mulDim,
+  type StoredDType,
+  type StoredTensor,
+  symbol,
+  watchAttention,
+} from "../graph/index.ts"
 import {
   AutoencoderKL,
   AutoencoderTiny,
@@ -124,11 +132,15 @@ export class Networks {
     )
   }
 
-  /** The U-Net for latents of this size; sizes that divide by a power of two share a cheaper graph. */
-  denoiser(height: number, width: number, controls = 0): Promise<Program> {
+  /** The U-Net for latents of this size, on request with maps of its attention to the prompt; sizes that divide by a power of two share a cheaper graph. */
+  denoiser(height: number, width: number, controls = 0, watched = false): Promise<Program> {
     const { unit, sizes } = this.sizes(height, width)
-    const name = `unet ${unit} ${controls}`
-    return this.program(name, "unet", () => unetGraph(this.unet, sizes, controls).graph, { slow })
+    const name = `unet ${unit} ${controls}${watched ? " watched" : ""}`
+    const graph = () => {
+      const plain = unetGraph(this.unet, sizes, controls).graph
+      return watched ? watchAttention(plain, "latents", "context") : plain
+    }
+    return this.program(name, "unet", graph, { slow })
   }
 
   private sizes(height: number, width: number) {

@@ -2,6 +2,7 @@ import { composed, guided, instructed, rescaled } from "../diffusion/guidance.ts
 import type { Feed } from "../runtime/engine.ts"
 import { f32, type Value } from "../runtime/engine.ts"
 import type { Program } from "../runtime/program.ts"
+import type { AttentionSum } from "./attention.ts"
 import { type Embedding, encodeText, guidanceEmbedding, stackRows, zeroEmbedding } from "./conditioning.ts"
 import type { Controls } from "./control.ts"
 import type { Networks } from "./networks.ts"
@@ -70,6 +71,12 @@ export class Rows {
     }
   }
 
+  /** Whether a call reads the prompt's first stretch, whose tokens are the ones that are told. */
+  private readsFirst(call: number): boolean {
+    const { schedule } = this.plan.positive[0]!
+    return this.current(schedule, call) === this.embeddings.get(schedule[0]!.text)
+  }
+
   /** Inputs that follow from the prompt; the same objects while nothing changes, so that the engine keeps its own results. */
   private inputs(call: number): Record<string, Value> {
     const conds = this.plan.positive.map((p) => this.current(p.schedule, call))
@@ -110,6 +117,7 @@ export class Rows {
     size: readonly [number, number],
     extra: ExtraChannels,
     controls: Controls | null = null,
+    watch: AttentionSum | null = null,
   ): Promise<Float32Array> {
     const inputs = this.inputs(call)
     const rows = inputs.context!.shape[0]!
@@ -127,12 +135,15 @@ export class Rows {
     const shared = { ...inputs, timestep: f32(Float32Array.of(t), [1]) }
     const about = { index: call, rows, size, guided: this.guided }
     const told: Record<string, Feed> = (await controls?.residuals(shared, x, about)) ?? {}
-    const { out } = await net.run({
+    const outputs = await net.run({
       ...shared,
       latents: f32(latents, [rows, channels, ...size]),
       ...told,
     })
+    const { out } = outputs
     await controls?.free(told)
+    // the prompt's row: behind the negative one, but first with instructions
+    if (this.readsFirst(call)) watch?.add(outputs, this.guided && !this.options.instruct ? 1 : 0)
     return this.combine(out!.data as Float32Array, rows)
   }
 

@@ -1,6 +1,7 @@
 import type { DrawNoise, Predict, Sampling } from "../diffusion/types.ts"
 import { fail } from "../errors.ts"
 import { f32 } from "../runtime/engine.ts"
+import { AttentionSum } from "./attention.ts"
 import type { Sized } from "./autoencode.ts"
 import { Controls } from "./control.ts"
 import type { GenerateStep, Job } from "./generate.ts"
@@ -37,14 +38,15 @@ export interface Pass {
 export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, Float32Array> {
   const { settings, networks, trace, signal } = job
   const { rows, sampling, sized, start, noise, seed, about } = pass
-  const net = await networks.denoiser(...sized.size, job.controls?.length ?? 0)
+  const watch = job.watched && about.picture + about.before === 0 ? watchFor(job, sized) : null
+  const net = await networks.denoiser(...sized.size, job.controls?.length ?? 0, watch !== null)
   const controls = await controlsOf(job, pass)
   const times: number[] = []
   const predict: Predict = async (x, t) => {
     signal?.throwIfAborted()
     times.push(t)
     await pass.at?.(times.length - 1)
-    return rows.predict(net, x, t, times.length - 1, sized.size, start.extra, controls) // ε_θ(z_t, t, τ(y))
+    return rows.predict(net, x, t, times.length - 1, sized.size, start.extra, controls, watch) // ε_θ(z_t, t, τ(y))
   }
   let x = start.x
   for await (const step of sampling.run({ predict, x, noise, seed, rng: settings.rng })) {
@@ -62,8 +64,20 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
     }
   }
   await controls?.end()
+  if (watch) job.watched?.(watch.maps())
   trace?.set(pass.traced, f32(Float32Array.from(times), [times.length]))
   return x
+}
+
+/** Watches the tokens of the prompt's first part, as its first tokenizer cuts them. */
+function watchFor({ plan, networks }: Job, { size }: Sized): AttentionSum {
+  const chunks = plan.positive[0]!.schedule[0]!.text.chunks[0]!
+  const length = networks.texts[0]!.max_position_embeddings
+  return new AttentionSum(
+    size,
+    chunks.map(({ used }) => used),
+    length,
+  )
 }
 
 async function controlsOf({ networks, settings, controls = [] }: Job, pass: Pass): Promise<Controls | null> {

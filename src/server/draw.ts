@@ -2,17 +2,15 @@ import { createHash } from "node:crypto"
 import { fail } from "../errors.ts"
 import {
   checkAsk,
-  composite,
   decodeImage,
   encodeImage,
   fit as fitTo,
   type GenerateRequest,
   type GenerateResult,
-  gaussianBlur,
+  type ImageFormat,
   invert,
   type Picture,
   resize,
-  toRgb,
 } from "../index.ts"
 import {
   type Database,
@@ -23,7 +21,7 @@ import {
   type NewImage,
   pass,
 } from "../store/index.ts"
-import type { KnownModel } from "./models.ts"
+import type { KnownModel, Models } from "./models.ts"
 import type { Drawing, PictureRef } from "./schemas.ts"
 
 const longestThumbnail = 320
@@ -40,6 +38,7 @@ export async function askOf(
   files: Files,
   job: Job,
   model: KnownModel,
+  models: Models,
 ): Promise<GenerateRequest> {
   const drawing = job.request as unknown as Drawing
   const inputs = await inputsOf(db, files, job.owner, drawing)
@@ -61,6 +60,15 @@ export async function askOf(
     imageCfg: drawing.imageCfg,
     guidanceRescale: drawing.guidanceRescale,
     strength: drawing.strength,
+    ...(inputs.mask
+      ? {
+          inpaintArea: drawing.inpaintArea,
+          maskPadding: drawing.maskPadding,
+          maskBlur: drawing.maskBlur || undefined,
+          fill: drawing.fill,
+        }
+      : {}),
+    ...beside(drawing, model, models),
     ...inputs,
   }
   const given = Object.fromEntries(Object.entries(ask).filter(([, value]) => value !== undefined))
@@ -68,25 +76,34 @@ export async function askOf(
   return given as unknown as GenerateRequest
 }
 
+/** Files beside the model, by their ids: LoRAs asked for, and embeddings whose names the prompts hold. */
+function beside(
+  { prompt, negative = "", loras = [] }: Drawing,
+  { card }: KnownModel,
+  models: Models,
+): Partial<GenerateRequest> {
+  const words = models.embeddings.wordsIn(`${prompt}\n${negative}`, card.family)
+  return {
+    ...(loras.length > 0
+      ? { loras: loras.map(({ id, weight }) => ({ file: models.loras.get(id).path, weight: weight ?? 1 })) }
+      : {}),
+    ...(words.length > 0 ? { embeddings: words.map(({ path }) => path) } : {}),
+  }
+}
+
 async function inputsOf(db: Database, files: Files, owner: string, drawing: Drawing): Promise<Inputs> {
   if (!drawing.init) return {}
-  const { width, height } = drawing
+  const { width, height, inpaintArea } = drawing
+  // only a part is drawn at that size
+  const fit = inpaintArea === "masked" || drawing.fit === "stretch" ? undefined : drawing.fit
   const start = await pictureOf(db, files, owner, drawing.init)
-  const init =
-    drawing.fit && drawing.fit !== "stretch" && width && height
-      ? fitTo(start, width, height, drawing.fit)
-      : start
+  const fitted = (picture: Picture) => (fit && width && height ? fitTo(picture, width, height, fit) : picture)
+  const init = fitted(start)
   if (!drawing.mask) return { init }
   const given = await pictureOf(db, files, owner, drawing.mask)
   const grey = drawing.maskFrom === "transparent" ? holes(given) : given
   const mask = drawing.invertMask ? invert(grey) : grey
-  return {
-    init,
-    mask:
-      drawing.fit && drawing.fit !== "stretch" && width && height
-        ? fitTo(mask, width, height, drawing.fit)
-        : mask,
-  }
+  return { init, mask: fitted(mask) }
 }
 
 /** White where a picture lets through what is behind it. */
@@ -97,18 +114,26 @@ function holes(picture: Picture): Picture {
   return { width, height, channels: 1, data: grey }
 }
 
-async function pictureOf(db: Database, files: Files, owner: string, ref: PictureRef): Promise<Picture> {
+/** The bytes of a picture that a request names. @throws INPUT_GONE */
+export async function bytesOfRef(
+  db: Database,
+  files: Files,
+  owner: string,
+  ref: PictureRef,
+): Promise<Uint8Array> {
   const file =
     "upload" in ref
       ? (await findUpload(db, ref.upload, owner))?.file
       : (await findImage(db, ref.image, owner))?.file
   const bytes = file === undefined ? null : await files.get(file)
-  if (!bytes)
-    return fail("INPUT_GONE", "a picture that the request names is no longer there", {
-      hint: "send it again",
-    })
-  return decodeImage(bytes)
+  return (
+    bytes ??
+    fail("INPUT_GONE", "a picture that the request names is no longer there", { hint: "send it again" })
+  )
 }
+
+const pictureOf = async (db: Database, files: Files, owner: string, ref: PictureRef): Promise<Picture> =>
+  decodeImage(await bytesOfRef(db, files, owner, ref))
 
 /**
  * Encodes and stores the pictures of a job. Their names follow from the job, so that a second attempt writes the same
@@ -117,42 +142,46 @@ async function pictureOf(db: Database, files: Files, owner: string, ref: Picture
 export async function store(
   files: Files,
   job: Job,
-  ask: GenerateRequest,
   { images }: GenerateResult,
 ): Promise<NewImage[]> {
   const drawing = job.request as unknown as Drawing
   const format = drawing.format ?? "png"
   const made: NewImage[] = []
   for (const [number, image] of images.entries()) {
-    if (ask.init && ask.mask && drawing.maskBlur) feather(image.picture, ask.init, ask.mask, drawing.maskBlur)
     const bytes = await image.encode(format, drawing.quality)
-    const file = `${job.id}-${number}.${format === "jpeg" ? "jpg" : format}`
-    const thumbnail = `${job.id}-${number}.thumb.webp`
-    await files.put(file, bytes)
-    pass("picture-written")
-    await files.put(thumbnail, await encodeImage(small(image.picture), { format: "webp", quality: 80 }))
-    pass("thumbnail-written")
-    made.push({
-      number,
-      file,
-      thumbnail,
-      format,
-      width: image.width,
-      height: image.height,
-      bytes: bytes.length,
-      sha256: createHash("sha256").update(bytes).digest("hex"),
-      seed: image.seed,
-      infotext: image.infotext,
-    })
+    const { seed, infotext } = image
+    made.push(await keep(files, job, number, format, image.picture, bytes, { seed, infotext }))
   }
   return made
 }
 
-/** Lays the new picture over the old one through a soft mask, in place. */
-function feather(picture: Picture, init: Picture, mask: Picture, radius: number): void {
-  const { width, height } = picture
-  const soft = gaussianBlur(resize(mask, width, height), radius)
-  picture.data.set(composite(picture, resize(toRgb(init), width, height), soft).data)
+/** Stores picture `number` of a job and its thumbnail, under names that follow from the job. */
+export async function keep(
+  files: Files,
+  job: Job,
+  number: number,
+  format: ImageFormat,
+  picture: Picture,
+  bytes: Uint8Array,
+  about: { seed: number; infotext: string },
+): Promise<NewImage> {
+  const file = `${job.id}-${number}.${format === "jpeg" ? "jpg" : format}`
+  const thumbnail = `${job.id}-${number}.thumb.webp`
+  await files.put(file, bytes)
+  pass("picture-written")
+  await files.put(thumbnail, await encodeImage(small(picture), { format: "webp", quality: 80 }))
+  pass("thumbnail-written")
+  return {
+    number,
+    file,
+    thumbnail,
+    format,
+    width: picture.width,
+    height: picture.height,
+    bytes: bytes.length,
+    sha256: createHash("sha256").update(bytes).digest("hex"),
+    ...about,
+  }
 }
 
 function small(picture: Picture): Picture {

@@ -5,7 +5,7 @@ import type { KnownModel } from "./models.ts"
 /** A model in memory. */
 export interface Resident {
   /** Starts a generation; it ends with ENGINE_GONE when the model's process does. */
-  generate(ask: GenerateRequest, signal: AbortSignal): Generation
+  generate(ask: GenerateRequest, signal: AbortSignal, attention?: boolean): Generation
   /** Bytes it holds now. */
   memory(): Promise<number>
   /** Ends its process at once; the memory goes back to the system. */
@@ -21,17 +21,19 @@ export interface KeeperOptions {
   load?: Load
 }
 
-/** A model in a child process, with the memory of that process. */
+/** A model in a child process, with the memory of that process; `lora` says which file a prompt's LoRA is. */
 export const loadChild =
-  (device: "auto"): Load =>
+  (device: "auto", lora?: (name: string) => string): Load =>
   async (model) => {
     const engine = spawnEngine()
-    const sd = await StableDiffusion.load(model.path, { device, engine }).catch(async (error) => {
-      await engine.close()
-      throw error
-    })
+    const sd = await StableDiffusion.load(model.path, { device, engine, ...(lora ? { lora } : {}) }).catch(
+      async (error) => {
+        await engine.close()
+        throw error
+      },
+    )
     return {
-      generate: (ask, signal) => sd.generate(ask, { signal }),
+      generate: (ask, signal, attention = false) => sd.generate(ask, { signal, attention }),
       memory: () => residentBytes(engine.pid),
       close: () => engine.close(),
     }

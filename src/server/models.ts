@@ -2,6 +2,7 @@ import { readdir, stat } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
 import { AquatintError, fail } from "../errors.ts"
 import { type ModelCard, modelCard } from "../index.ts"
+import { idOf, Shelf } from "./shelf.ts"
 
 /** A model that requests may name. Its path never leaves the server. */
 export interface KnownModel {
@@ -16,24 +17,26 @@ export interface ModelPlaces {
   folders: readonly string[]
   /** Models named one by one: paths, hub ids or built-in names. */
   models: readonly string[]
+  /** Folders of LoRAs and of embeddings, beside those that lie next to the models. */
+  loras?: readonly string[]
+  embeddings?: readonly string[]
 }
-
-/** A model's id: what its file is called, in letters that need no quoting anywhere. */
-export const idOf = (name: string): string =>
-  basename(name)
-    .replace(/\.safetensors$/i, "")
-    .normalize("NFKD")
-    .toLowerCase()
-    .replace(/[^a-z0-9._-]+/g, "-")
-    .replace(/^[^a-z0-9]+|[^a-z0-9]+$/g, "")
-    .slice(0, 80) || "model"
 
 /** The models of this server: names from outside are looked up here and never become paths. */
 export class Models {
   private known = new Map<string, KnownModel>()
   /** What could not be read, for the log. */
-  readonly refused: { path: string; error: AquatintError }[] = []
+  refused: { path: string; error: AquatintError }[] = []
   private first: string | undefined
+  private readonly places: ModelPlaces
+  readonly loras: Shelf
+  readonly embeddings: Shelf
+
+  private constructor(places: ModelPlaces) {
+    this.places = places
+    this.loras = new Shelf("lora", places.loras ?? [])
+    this.embeddings = new Shelf("embedding", places.embeddings ?? [])
+  }
 
   get all(): KnownModel[] {
     return [...this.known.values()]
@@ -49,11 +52,29 @@ export class Models {
   }
 
   /** Finds and reads the headers of every model; the first one named is the standard. */
-  static async find({ folders, models }: ModelPlaces): Promise<Models> {
-    const found = new Models()
-    for (const path of models) await found.add(path)
-    for (const folder of folders) for (const path of await candidates(folder)) await found.add(path)
+  static async find(places: ModelPlaces): Promise<Models> {
+    const found = new Models(places)
+    await found.refresh()
     return found
+  }
+
+  /** Looks again at the same places. */
+  async refresh(): Promise<void> {
+    const fresh = new Models(this.places)
+    const { folders, models } = this.places
+    for (const path of models) await fresh.add(path)
+    for (const folder of folders) for (const path of await candidates(folder)) await fresh.add(path)
+    Object.assign(this, { known: fresh.known, first: fresh.first, refused: fresh.refused })
+    await this.refreshFiles()
+  }
+
+  /** Looks again for LoRAs and embeddings. */
+  async refreshFiles(): Promise<void> {
+    const paths = this.all.map(({ path }) => path)
+    for (const shelf of [this.loras, this.embeddings]) {
+      await shelf.find(paths)
+      this.refused.push(...shelf.refused)
+    }
   }
 
   private async add(path: string): Promise<void> {

@@ -76,6 +76,15 @@ const drawingShape = (limits: Limits) => ({
   maskBlur: real(0, 256)
     .optional()
     .meta({ description: "pixels over which new and old flow into each other" }),
+  inpaintArea: z
+    .enum(["whole", "masked"])
+    .optional()
+    .meta({ description: "masked: only the part around the mask is drawn, at the size asked for" }),
+  maskPadding: whole(0, 1024).optional().meta({ description: "pixels around the mask that are drawn along" }),
+  fill: z
+    .enum(["fill", "original", "latent-noise", "latent-nothing"])
+    .optional()
+    .meta({ description: "what masked places begin from, default original" }),
   invertMask: z.boolean().optional(),
   maskFrom: z
     .enum(["white", "transparent"])

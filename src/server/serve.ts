@@ -17,7 +17,7 @@ import {
 } from "../store/index.ts"
 import { createApp } from "./app.ts"
 import { Gate, isLoopback, type Token } from "./auth.ts"
-import { Keeper } from "./keeper.ts"
+import { Keeper, loadChild } from "./keeper.ts"
 import { tidy } from "./keeping.ts"
 import type { Log } from "./log.ts"
 import { Metrics } from "./metrics.ts"
@@ -27,7 +27,7 @@ import { galleryRoutes } from "./routes/gallery.ts"
 import { jobRoutes } from "./routes/jobs.ts"
 import { mcpRoutes } from "./routes/mcp.ts"
 import { openAiRoutes } from "./routes/openai.ts"
-import { sdapiRoutes } from "./routes/sdapi.ts"
+import { sdapiRoutes } from "./routes/sdapi/index.ts"
 import { serverRoutes } from "./routes/server.ts"
 import type { Limits } from "./schemas.ts"
 import { Service } from "./service.ts"
@@ -137,7 +137,10 @@ export async function runWorker(options: ServeOptions): Promise<Running> {
     db,
     files,
     models,
-    keeper: new Keeper({ budget: options.memory }),
+    keeper: new Keeper({
+      budget: options.memory,
+      load: loadChild("auto", (name) => models.loras.get(name).path),
+    }),
     log: options.log,
     lease: options.lease,
     deaths: options.deaths,

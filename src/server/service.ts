@@ -1,6 +1,6 @@
 import { createHash, randomInt } from "node:crypto"
 import { fail } from "../errors.ts"
-import { checkAsk, checkImage } from "../index.ts"
+import { checkAsk, checkImage, promptLoras } from "../index.ts"
 import {
   addUpload,
   cancelJob,
@@ -10,6 +10,7 @@ import {
   findImage,
   findJob,
   findUpload,
+  type Image,
   isOver,
   type Job,
   modelsSetAside,
@@ -17,8 +18,10 @@ import {
   pass,
   type Upload,
 } from "../store/index.ts"
+import { noModel } from "./chores.ts"
 import type { KnownModel, Models } from "./models.ts"
 import type { Drawing, Limits, NewJobBody, PictureRef } from "./schemas.ts"
+import { type Enlarging, enlargedSize } from "./upscale.ts"
 import { Watch, type WatchEvent } from "./watch.ts"
 
 /** Who asks: `owner` decides what they see, `client` with whom they take turns. */
@@ -48,6 +51,7 @@ export class Service {
   readonly models: Models
   readonly limits: Limits
   readonly watch: Watch
+  private looking: Promise<void> | null = null
 
   constructor({ db, files, models, limits }: ServiceOptions) {
     this.db = db
@@ -100,28 +104,82 @@ export class Service {
     return made
   }
 
+  /** Queues the enlarging of a picture. @throws REQUEST_SIZE, IMAGE_*, INPUT_UNKNOWN, QUEUE_FULL */
+  async enlarge(
+    who: Who,
+    picture: PictureRef | { data: string },
+    asked: Enlarging,
+    source: string,
+  ): Promise<Job> {
+    const held = await this.held(who, picture)
+    const { width, height } = enlargedSize(held, asked)
+    if (width * height > this.limits.uploadPixels)
+      fail("REQUEST_SIZE", `${width}x${height} is more than this server makes`, {
+        hint: `at most ${this.limits.uploadPixels} pixels`,
+      })
+    return this.chore(who, source, noModel, { kind: "enlarge", prompt: "", init: held.ref, ...asked })
+  }
+
+  /**
+   * Queues drawing a picture again, with the same seed, to see how it comes about.
+   * @throws MODEL_*, REQUEST_STUDY, QUEUE_FULL
+   */
+  async study(who: Who, image: Image): Promise<Job> {
+    if (image.model === noModel)
+      fail("REQUEST_STUDY", "this picture was not drawn but enlarged", { hint: "choose one that was drawn" })
+    const model = this.models.get(image.model)
+    await this.refuseSetAside(model)
+    return this.chore(who, "study", model.id, { ...image.request, kind: "study", count: 1, seed: image.seed })
+  }
+
+  private async chore(
+    who: Who,
+    source: string,
+    model: string,
+    request: Record<string, unknown> & { init?: PictureRef; mask?: PictureRef },
+  ): Promise<Job> {
+    const inputs = [request.init, request.mask].flatMap((ref) => (ref && "upload" in ref ? [ref.upload] : []))
+    const { job } = await enqueue(
+      this.db,
+      {
+        owner: who.owner,
+        client: who.client,
+        source,
+        model,
+        request,
+        fingerprint: createHash("sha256").update(JSON.stringify(request)).digest("hex"),
+        inputs,
+      },
+      { total: this.limits.queue, client: this.limits.clientQueue },
+    )
+    return job
+  }
+
   /** Everything that a picture depends on is decided now, so that a second attempt makes the same one. */
   private settled(
     { loras, ...ask }: Omit<NewJobBody, "priority" | "group" | "init" | "mask">,
     model: KnownModel,
     start: { width: number; height: number } | undefined,
   ): Drawing {
-    if (loras?.length)
-      fail("REQUEST_LORA", "this server has no LoRA of that name", { hint: "GET /api/models lists them" })
     const { card } = model
+    for (const name of promptLoras(ask.prompt, ask.syntax)) this.models.loras.get(name)
+    const used = loras?.map(({ id, weight }) => ({ id: this.models.loras.get(id).id, weight: weight ?? 1 }))
     if (!start && card.variant !== "base" && ["inpaint", "instruct"].includes(card.variant))
       fail("REQUEST_INIT", `${model.id} needs a start picture`, { hint: "send init" })
     const side = (pixels: number | undefined) =>
       pixels === undefined ? card.size : Math.max(card.step, Math.floor(pixels / card.step) * card.step)
+    const like = ask.inpaintArea === "masked" ? undefined : start
     const drawing: Drawing = {
       ...ask,
       model: model.id,
       seed: ask.seed ?? randomInt(2 ** 32),
-      width: ask.width ?? side(start?.width),
-      height: ask.height ?? side(start?.height),
+      width: ask.width ?? side(like?.width),
+      height: ask.height ?? side(like?.height),
       count: ask.count ?? 1,
+      ...(used?.length ? { loras: used } : {}),
     }
-    checkAsk(drawing as unknown as Parameters<typeof checkAsk>[0], card)
+    const { loras: _, maskBlur: _b, maskPadding: _p, inpaintArea: _a, fill: _f, ...plain } = drawing
+    checkAsk(plain as unknown as Parameters<typeof checkAsk>[0], card)
     this.refuseLarge(drawing)
     return drawing
   }
@@ -208,6 +266,19 @@ export class Service {
       stop()
     }
     return (await findJob(this.db, job.id)) ?? job
+  }
+
+  /** Looks again for models and what lies beside them, here and in every worker. */
+  refresh(): Promise<void> {
+    const look = async () => {
+      await this.models.refresh()
+      await this.db.notify("models")
+    }
+    // who asks while somebody looks gets what is found
+    this.looking ??= look().finally(() => {
+      this.looking = null
+    })
+    return this.looking
   }
 
   isOver(job: Job): boolean {

@@ -20,14 +20,18 @@ import {
   modelCrashed,
   modelsSetAside,
   modelWorks,
+  type NewImage,
   note,
   pass,
   reclaim,
 } from "../store/index.ts"
+import { enlargeJob, noModel } from "./chores.ts"
 import { askOf, discard, store } from "./draw.ts"
 import type { Keeper, Resident } from "./keeper.ts"
 import type { Log } from "./log.ts"
 import type { KnownModel, Models } from "./models.ts"
+import type { Drawing } from "./schemas.ts"
+import { isStudy, StudySteps, studyFile, studyOf } from "./study.ts"
 
 export interface WorkerOptions {
   /** Unique among all workers of the database. */
@@ -75,8 +79,15 @@ export class Worker {
 
   /** Begins to work, until `stop`. */
   start(): void {
+    const { models, log } = this.options
     this.silence = this.options.db.listen((message) => {
       if (message === "queued" || message === "again") this.wake()
+      if (message === "unload" && !this.current) void this.options.keeper.close()
+      if (message === "models")
+        void models
+          .refresh()
+          .then(() => this.wake())
+          .catch((error: Error) => log.warn("the models could not be read again", { reason: error.message }))
       if (this.current && message === `cancel ${this.current.job.id}`) this.current.abort("lost")
     })
     this.ended = this.loop()
@@ -136,17 +147,17 @@ export class Worker {
   private async next(): Promise<boolean> {
     const { db, name, lease, models, keeper } = this.options
     const aside = await modelsSetAside(db)
-    const able = models.ids.filter((id) => !aside.has(id))
+    const able = [noModel, ...models.ids.filter((id) => !aside.has(id))]
     const job = await claim(db, { worker: name, lease, models: able, resident: keeper.latest ?? null })
     if (!job) return false
     pass("claimed")
     const hold: Hold = { id: job.id, attempt: job.attempts, worker: name }
     if (this.stopping) await giveBack(db, hold)
-    else await this.see(job, hold, models.get(job.model))
+    else await this.see(job, hold)
     return true
   }
 
-  private async see(job: Job, hold: Hold, model: KnownModel): Promise<void> {
+  private async see(job: Job, hold: Hold): Promise<void> {
     const { log } = this.options
     const controller = new AbortController()
     const abort = (why: Stop) => controller.abort(why)
@@ -154,10 +165,11 @@ export class Worker {
     const beat = this.heart(hold, abort)
     const began = performance.now()
     try {
-      await this.draw(job, hold, model, controller)
-      log.info("job", { id: job.id, model: model.id, seconds: (performance.now() - began) / 1000 })
+      if (job.model === noModel) await this.chore(job, hold, controller)
+      else await this.draw(job, hold, this.options.models.get(job.model), controller)
+      log.info("job", { id: job.id, model: job.model, seconds: (performance.now() - began) / 1000 })
     } catch (error) {
-      await this.failed(job, hold, model, controller.signal.aborted ? controller.signal.reason : error)
+      await this.failed(job, hold, controller.signal.aborted ? controller.signal.reason : error)
     } finally {
       beat()
       this.current = null
@@ -187,18 +199,35 @@ export class Worker {
     return () => clearInterval(timer)
   }
 
+  /** A job that needs no model. */
+  private async chore(job: Job, hold: Hold, controller: AbortController): Promise<void> {
+    const { db, files } = this.options
+    const images = await enlargeJob(db, files, job)
+    if (!(await finish(db, hold, job, images))) controller.abort("lost" satisfies Stop)
+    controller.signal.throwIfAborted()
+    pass("finished")
+  }
+
   private async draw(job: Job, hold: Hold, model: KnownModel, controller: AbortController): Promise<void> {
     const { db, files, keeper } = this.options
-    const ask = await askOf(db, files, job, model)
+    const ask = await askOf(db, files, job, model, this.options.models)
     const resident = await keeper.use(model)
-    const result = await this.steps(resident, hold, ask, model, controller)
+    const study = isStudy(job) ? new StudySteps() : null
+    const result = await this.steps(resident, hold, ask, model, controller, study)
     controller.signal.throwIfAborted()
     await modelWorks(db, model.id)
-    const images = await store(files, job, ask, result)
+    const images = study ? await this.study(job, result, study) : await store(files, job, result)
     if (!(await finish(db, hold, job, images))) controller.abort("lost" satisfies Stop)
     controller.signal.throwIfAborted()
     pass("finished")
     await keeper.settle(model.id)
+  }
+
+  /** Keeps how a picture came about; the picture itself is there already. */
+  private async study(job: Job, { attention }: GenerateResult, { steps }: StudySteps): Promise<NewImage[]> {
+    const study = await studyOf(job.request as unknown as Drawing, attention!, steps)
+    await this.options.files.put(studyFile(job.id), Buffer.from(JSON.stringify(study)))
+    return []
   }
 
   /** Runs a generation to its end, telling how it goes. */
@@ -208,8 +237,9 @@ export class Worker {
     ask: GenerateRequest,
     model: KnownModel,
     controller: AbortController,
+    study: StudySteps | null,
   ): Promise<GenerateResult> {
-    const generation = resident.generate(ask, controller.signal)
+    const generation = resident.generate(ask, controller.signal, study !== null)
     const teller = new Teller(this.options, hold)
     let longest = 0
     let last = performance.now()
@@ -225,6 +255,7 @@ export class Worker {
     try {
       for await (const step of generation) {
         pass("denoising")
+        await study?.add(step)
         if (step.step > 1) longest = Math.max(longest, performance.now() - last)
         last = performance.now()
         guard(longest === 0 ? firstPatience : Math.max(leastPatience, patience * longest))
@@ -237,7 +268,7 @@ export class Worker {
     }
   }
 
-  private async failed(job: Job, hold: Hold, model: KnownModel, reason: unknown): Promise<void> {
+  private async failed(job: Job, hold: Hold, reason: unknown): Promise<void> {
     const { db, files, log, deaths, pause, keeper } = this.options
     if (reason === "lost") {
       // somebody else may be drawing it: only what nobody will finish is thrown away
@@ -249,9 +280,9 @@ export class Worker {
     if (reason === "stopping" || this.stopping) return giveBack(db, hold)
     const error = asError(reason)
     if (reason === "hung" || error.code === "ENGINE_GONE") {
-      log.error("a model's process ended", { id: job.id, model: model.id, reason: error.message })
-      await keeper.drop(model.id)
-      await modelCrashed(db, model.id, deaths, pause)
+      log.error("a model's process ended", { id: job.id, model: job.model, reason: error.message })
+      await keeper.drop(job.model)
+      await modelCrashed(db, job.model, deaths, pause)
       await died(db, job.id, hold.attempt, deaths)
       return
     }

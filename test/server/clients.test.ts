@@ -9,7 +9,7 @@ import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/
 import OpenAI, { toFile } from "openai"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { decodeImage, encodeImage, type Picture, readMetadata } from "../../src/index.ts"
-import { ask, model, program, root, type Served, serve } from "./harness.ts"
+import { ask, type JobReply, model, over, program, root, type Served, serve } from "./harness.ts"
 
 /** The clients of other programs, against the built server and a model of random weights. */
 
@@ -248,6 +248,88 @@ describe("SillyTavern", () => {
     const { status, body } = await ask(at("txt2img"), { ...form(), sampler_name: "No such" })
     expect(status).toBe(422)
     expect(body.detail).toContain("Sampler not found")
+  })
+})
+
+describe("AUTOMATIC1111's other clients", () => {
+  const at = (path: string) => `${server.url}/sdapi/v1/${path}`
+  const small = { prompt: "a cat", width: 64, height: 64, steps: 2, seed: 3 }
+  const tiny = { ...small, override_settings: { sd_model_checkpoint: "sd1-tiny" } }
+  const pixels = async (image: string) => (await decodeImage(Buffer.from(image, "base64"))).data
+
+  test("draw with LoRAs that the prompt names, of those there are", async () => {
+    const { body: list } = await ask<{ name: string; alias: string; path: string }[]>(at("loras"))
+    expect(list).toContainEqual(expect.objectContaining({ name: "style", path: "style" }))
+    expect(JSON.stringify(list)).not.toContain(root)
+    const drawn = async (prompt: string) => {
+      const { status, body } = await ask<{ images: string[] }>(at("txt2img"), { ...tiny, prompt })
+      expect(status).toBe(200)
+      return pixels(body.images[0]!)
+    }
+    const [plain, styled] = [await drawn("a cat"), await drawn("a cat <lora:style:0.8>")]
+    expect(styled).not.toEqual(plain)
+    const job = { ...small, model: "sd1-tiny", rng: "cuda", sampler: "Euler", syntax: "plain", cfg: 7 }
+    const made = await ask<JobReply>(`${server.url}/api/jobs`, {
+      ...job,
+      loras: [{ id: "style", weight: 0.8 }],
+    })
+    const done = await over(server.url, made.body.id)
+    const file = Buffer.from(await (await fetch(server.url + done.images[0]!.url)).arrayBuffer())
+    expect((await decodeImage(file)).data).toEqual(styled)
+    for (const name of ["nowhere", "../../../../etc/hostname", "/etc/hostname"]) {
+      const { status, body } = await ask(at("txt2img"), { ...tiny, prompt: `a <lora:${name}:1>` })
+      expect([status, body.error]).toEqual([422, "REQUEST_LORA"])
+    }
+    const foreign = await ask(at("txt2img"), { ...small, prompt: "a cat <lora:xl:1>" })
+    expect(foreign.status).toBe(422)
+  })
+
+  test("are told what is not done here", async () => {
+    for (const more of [
+      { enable_hr: true },
+      { restore_faces: true },
+      { tiling: true },
+      { styles: ["x"] },
+      { subseed_strength: 0.3 },
+      { script_name: "x/y/z plot" },
+      { alwayson_scripts: { controlnet: { args: [] } } },
+      { refiner_checkpoint: "xl", refiner_switch_at: 0.8 },
+      { override_settings: { eta_noise_seed_delta: 31337 } },
+      { override_settings: { sd_vae: "other.safetensors" } },
+    ]) {
+      const { status, body } = await ask(at("txt2img"), { ...small, ...more })
+      expect([JSON.stringify(more), status, body.error]).toEqual([
+        JSON.stringify(more),
+        422,
+        "REQUEST_UNSUPPORTED",
+      ])
+    }
+    expect((await ask(at("interrogate"), { image: "", model: "clip" })).status).toBe(422)
+  })
+
+  test("enlarge, look for new files and give memory back", async () => {
+    expect((await ask<{ name: string }[]>(at("upscalers"))).body.map(({ name }) => name)).toContain("Lanczos")
+    const image = (await png(plate(24, 16, 3))).toString("base64")
+    const extra = (more: object) => ask<{ image: string }>(at("extra-single-image"), { image, ...more })
+    const size = async (more: object) => {
+      const { status, body } = await extra(more)
+      expect(status).toBe(200)
+      const { width, height } = await decodeImage(Buffer.from(body.image, "base64"))
+      return [width, height]
+    }
+    expect(await size({ upscaler_1: "Lanczos", upscaling_resize: 4 })).toEqual([96, 64])
+    expect(await size({ upscaler_1: "None", upscaling_resize: 4 })).toEqual([24, 16])
+    const to = { resize_mode: 1, upscaling_resize_w: 64, upscaling_resize_h: 64, upscaler_1: "Nearest" }
+    expect(await size({ ...to, upscaling_crop: true })).toEqual([64, 64])
+    expect(await size({ ...to, upscaling_crop: false })).toEqual([96, 64])
+    expect((await extra({ upscaler_1: "R-ESRGAN 9x" })).status).toBe(422)
+    expect((await extra({ upscaler_1: "Lanczos", gfpgan_visibility: 1 })).status).toBe(422)
+    const batch = { imageList: [{ data: image, name: "a.png" }], upscaler_1: "Lanczos" }
+    const made = await ask<{ images: string[] }>(at("extra-batch-images"), batch)
+    expect(made.body.images.length).toBe(1)
+    for (const name of ["refresh-checkpoints", "refresh-loras", "unload-checkpoint", "reload-checkpoint"])
+      expect((await fetch(at(name), { method: "POST" })).status).toBe(200)
+    expect((await ask<{ images: string[] }>(at("txt2img"), small)).body.images.length).toBe(1)
   })
 })
 

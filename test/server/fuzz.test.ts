@@ -113,7 +113,7 @@ function body(content: Record<string, { schema: Schema }>): { body: BodyInit; ty
 const whole = (given: unknown): string => String(given).replace(/\p{Cs}/gu, "?")
 
 /** Calls that wait for a worker, of which there is none here: they are left after a moment. */
-const waits = /txt2img|img2img|\/v1\/images|\/mcp|events/
+const waits = /txt2img|img2img|extra-|\/v1\/images|\/mcp|events/
 
 async function once(path: string, method: string, operation: Operation): Promise<number> {
   let at = path.replace(/\{\w+\}/g, () =>
@@ -153,4 +153,4 @@ test("no request makes the server fail", async () => {
       }
   // some of everything, or the requests were no test
   for (const status of [200, 400, 404, 422]) expect(answers.get(status) ?? 0).toBeGreaterThan(0)
-}, 120_000)
+}, 240_000)

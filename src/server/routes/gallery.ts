@@ -1,9 +1,10 @@
 import { z } from "zod"
-import { findImage, type Image, listImages, markImage } from "../../store/index.ts"
-import { imageBodyOf } from "../bodies.ts"
+import { findImage, findJob, type Image, listImages, markImage } from "../../store/index.ts"
+import { imageBodyOf, jobBodies } from "../bodies.ts"
 import { json, notFound, type Route, route } from "../route.ts"
-import { id, imageBody } from "../schemas.ts"
+import { id, imageBody, jobBody } from "../schemas.ts"
 import type { Service } from "../service.ts"
+import { isStudy, studyBody, studyFile } from "../study.ts"
 
 const tag = "gallery"
 const one = { 200: { description: "the picture's record", schema: imageBody } }
@@ -11,7 +12,7 @@ const file = { 200: { description: "the file", type: "image/*" } }
 
 /** `/api/images`: what was drawn. Files are named by id, never by path. */
 export function galleryRoutes(service: Service): Route[] {
-  return [listRoute(service), ...recordRoutes(service), ...fileRoutes(service)]
+  return [listRoute(service), ...recordRoutes(service), ...fileRoutes(service), ...studyRoutes(service)]
 }
 
 const finder =
@@ -52,6 +53,40 @@ function recordRoutes(service: Service): Route[] {
       answers: one,
       handle: async ({ who, params }) =>
         json(imageBodyOf((await markImage(db, params.id!, who.owner, false)) ?? notFound())),
+    }),
+  ]
+}
+
+/** How a picture came about: it is drawn again, with the same seed, and looked at. */
+function studyRoutes(service: Service): Route[] {
+  const { db, files } = service
+  const find = finder(service)
+  return [
+    route({
+      method: "POST",
+      path: "/api/images/{id}/study",
+      tag,
+      summary: "Draws a picture again to see how it comes about; the result is the job's study",
+      params: { id },
+      body: { kind: "json", schema: z.strictObject({}), limit: 1000, optional: true },
+      answers: { 202: { description: "the job", schema: jobBody } },
+      handle: async ({ who, params }) => {
+        const job = await service.study(who, await find(params.id!, who.owner))
+        return json((await jobBodies(db, [job]))[0], 202, { location: `/api/jobs/${job.id}` })
+      },
+    }),
+    route({
+      method: "GET",
+      path: "/api/jobs/{id}/study",
+      tag,
+      summary: "Steps and attention maps, for an hour after the job is done",
+      params: { id },
+      answers: { 200: { description: "the study", schema: studyBody } },
+      handle: async ({ who, params }) => {
+        const job = await findJob(db, params.id!, who.owner)
+        const bytes = job?.state === "done" && isStudy(job) ? await files.get(studyFile(job.id)) : null
+        return json(JSON.parse(Buffer.from(bytes ?? notFound()).toString()))
+      },
     }),
   ]
 }

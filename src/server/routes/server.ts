@@ -8,6 +8,7 @@ import type { Metrics } from "../metrics.ts"
 import { json, type Route, route } from "../route.ts"
 import { id } from "../schemas.ts"
 import type { Service } from "../service.ts"
+import type { Shelf } from "../shelf.ts"
 
 const tag = "server"
 const nothing = { 204: { description: "done" } }
@@ -164,8 +165,10 @@ const modelBody = z
   })
   .meta({ id: "Model" })
 
-function modelRoutes({ db, models }: Service): Route[] {
+function modelRoutes(service: Service): Route[] {
+  const { db, models } = service
   const named = z.array(z.object({ id: z.string(), name: z.string() }))
+  const namesOf = ({ all }: Shelf) => all.map(({ id, name }) => ({ id, name }))
   return [
     route({
       method: "GET",
@@ -193,7 +196,19 @@ function modelRoutes({ db, models }: Service): Route[] {
             setAside: found ? { until: found.until, crashes: found.crashes } : null,
           }
         })
-        return json({ models: all, loras: [], embeddings: [] })
+        return json({ models: all, loras: namesOf(models.loras), embeddings: namesOf(models.embeddings) })
+      },
+    }),
+    route({
+      method: "POST",
+      path: "/api/models/refresh",
+      tag,
+      summary: "Looks again for models, LoRAs and embeddings",
+      body: { kind: "json", schema: z.strictObject({}), limit: 1000, optional: true },
+      answers: nothing,
+      handle: async () => {
+        await service.refresh()
+        return none()
       },
     }),
     route({

@@ -7,10 +7,11 @@ import { Missing } from "../gallery/view.tsx"
 import { Button } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
 import { calm } from "../state/prefs.ts"
-import { go, link } from "../state/route.ts"
-import { stepsOf } from "../state/steps.ts"
-import { jobs, previews, studio, submit } from "../state/store.ts"
-import type { Attention, Print } from "../studio/types.ts"
+import { link } from "../state/route.ts"
+import { doing } from "../state/say.ts"
+import { type Steps, stepsOf } from "../state/steps.ts"
+import { studio } from "../state/store.ts"
+import type { Print, Study } from "../studio/types.ts"
 import { number, t } from "../text/index.ts"
 import { AttentionMaps } from "./attention.tsx"
 
@@ -21,41 +22,51 @@ export function How({ id }: { id: string | undefined }) {
   return print ? <Story key={print.id} print={print} /> : null
 }
 
+type Step = Steps["steps"][number]
+
 interface Frame {
   readonly step: number
   readonly url: string
 }
 
-/** Tokens, kept steps and attention of a picture, as they arrive. */
+/** Studies of this visit: drawing a picture again takes as long as drawing it. */
+const studied = new Map<string, Study>()
+
+/** Tokens and kept steps of a picture, and what drawing it again shows, as they arrive. */
 function useStudy(print: Print) {
   const [tokens, setTokens] = useState<readonly PromptToken[]>([])
-  const [frames, setFrames] = useState<readonly Frame[] | null>(null)
-  const [attention, setAttention] = useState<Attention | null>(null)
+  const [kept, setKept] = useState<readonly Step[] | null>(null)
+  const [study, setStudy] = useState<Study | null>(studied.get(print.id) ?? null)
   useEffect(() => {
-    let urls: string[] = []
     void readTokens(print.recipe.prompt).then(setTokens, () => {})
     void stepsOf(print.id)
       .catch(() => undefined)
-      .then((kept) => {
-        const made = (kept?.steps ?? []).map(({ step, picture }) => ({
-          step,
-          url: URL.createObjectURL(picture),
-        }))
-        urls = made.map(({ url }) => url)
-        setFrames(made)
-      })
-    void studio()
-      .attention?.(print)
-      .then(setAttention, () => {})
-    return () => {
-      for (const url of urls) URL.revokeObjectURL(url)
-    }
+      .then((found) => setKept(found?.steps ?? []))
   }, [print.id])
-  return { tokens, frames, attention }
+  const keep = (made: Study) => {
+    studied.set(print.id, made)
+    setStudy(made)
+  }
+  const frames = useFrames(study?.steps ?? kept)
+  return { tokens, frames, study, keep }
+}
+
+/** Pictures with addresses that end with the view. */
+function useFrames(steps: readonly Step[] | null): readonly Frame[] | null {
+  const [frames, setFrames] = useState<readonly Frame[] | null>(null)
+  useEffect(() => {
+    if (!steps) return
+    const made = steps.map(({ step, picture }) => ({ step, url: URL.createObjectURL(picture) }))
+    setFrames(made)
+    return () => {
+      for (const { url } of made) URL.revokeObjectURL(url)
+    }
+  }, [steps])
+  return frames
 }
 
 function Story({ print }: { print: Print }) {
-  const { tokens, frames, attention } = useStudy(print)
+  const { tokens, frames, study, keep } = useStudy(print)
   const words = t.value.how
   return (
     <article class="view how" aria-labelledby="how-title">
@@ -75,14 +86,11 @@ function Story({ print }: { print: Print }) {
         <p class="seed">
           {words.seed} <strong class="figures">{print.recipe.seed}</strong>
         </p>
-        {frames && (frames.length > 0 ? <Film frames={frames} print={print} /> : <Again print={print} />)}
+        {frames && frames.length > 0 && <Film key={frames.length} frames={frames} print={print} />}
+        {frames && frames.length === 0 && <p class="note">{words.noSteps}</p>}
       </Chapter>
       <Chapter number={3} title={words.attention} text={words.attentionText}>
-        {attention ? (
-          <AttentionMaps attention={attention} print={print} />
-        ) : (
-          <p class="note">{words.attentionNone}</p>
-        )}
+        {study ? <AttentionMaps study={study} print={print} /> : <Again print={print} keep={keep} />}
       </Chapter>
       <Chapter
         number={4}
@@ -190,33 +198,38 @@ function Film({ frames, print }: { frames: readonly Frame[]; print: Print }) {
   )
 }
 
-/** Draws the same picture once more, this time keeping what lies between. */
-function Again({ print }: { print: Print }) {
-  const job = useSignal<string | null>(null)
-  const state = job.value ? jobs.value.get(job.value) : undefined
-  const done = state?.state === "done" ? state.prints[0] : undefined
-  useEffect(() => {
-    if (done) setTimeout(() => go("how", done), 400)
-  }, [done])
+/** Draws the same picture once more, this time watching where its words look. */
+function Again({ print, keep }: { print: Print; keep: (study: Study) => void }) {
+  const at = useSignal<{ step: number; steps: number } | null>(null)
   const words = t.value.how
+  const run = studio().study(print)
+  if (!run) return <p class="note">{words.attentionNone}</p>
   const draw = async () => {
-    const made = await submit({ recipe: { ...print.recipe, count: 1 } }, false)
-    job.value = made?.id ?? null
+    at.value = { step: 0, steps: 0 }
+    try {
+      keep(
+        await run((step, steps) => {
+          at.value = { step, steps }
+        }),
+      )
+    } finally {
+      at.value = null
+    }
   }
-  const preview = job.value ? previews.value.get(job.value)?.url : undefined
+  const { step, steps } = at.value ?? { step: 0, steps: 0 }
   return (
     <div class="note">
-      <p>{words.noSteps}</p>
-      {preview && <img class="latent" src={preview} alt={t.value.plate.drawing} />}
-      {print.recipe.strength === undefined && (
-        <Button
-          icon="play"
-          label={words.again}
-          class="outlined"
-          disabled={job.value !== null}
-          onClick={() => void draw()}
-        />
-      )}
+      <p>{words.attentionAgain}</p>
+      <Button
+        icon="play"
+        label={words.again}
+        class="outlined"
+        disabled={at.value !== null}
+        onClick={() => doing(draw())}
+      />
+      <output aria-live="polite">
+        {at.value && (steps > 0 ? words.step(step, steps) : t.value.plate.drawing)}
+      </output>
     </div>
   )
 }

@@ -8,6 +8,7 @@ import {
   type Studio,
   StudioError,
   type StudioEvent,
+  type Study,
 } from "./types.ts"
 import {
   factsOf,
@@ -21,6 +22,7 @@ import {
   type WirePreview,
   type WireProgress,
   type WireRequest,
+  type WireStudy,
 } from "./wire.ts"
 
 /** `aquatint serve`, as docs/api.md describes it. */
@@ -98,6 +100,18 @@ export class HttpStudio implements Studio {
     await this.ask("POST", `/api/images/${id}/restore`, {})
   }
 
+  readonly study = (print: Print) => async (on: (step: number, steps: number) => void) => {
+    let job = await this.ask<WireJob>("POST", `/api/images/${print.id}/study`, {})
+    while (job.state === "queued" || job.state === "running") {
+      on(job.step, job.steps)
+      await new Promise((done) => setTimeout(done, 400))
+      job = await this.ask<WireJob>("GET", `/api/jobs/${job.id}`)
+    }
+    const { code, message, hint } = job.error ?? { code: "CANCELLED", message: job.state }
+    if (job.state !== "done") throw new StudioError(code, message, hint)
+    return studyOf(await this.ask<WireStudy>("GET", `/api/jobs/${job.id}/study`))
+  }
+
   watch(on: (event: StudioEvent) => void): () => void {
     const source = new EventSource(`${this.base}/api/events`)
     const read = <T>(name: string, take: (data: T) => void) =>
@@ -107,9 +121,10 @@ export class HttpStudio implements Studio {
       void this.catchUp(on).catch(() => {})
     }
     source.onerror = () => on({ type: "link", up: false })
-    read<WireJob>("state", (job) => on({ type: "job", job: this.keep(jobOf(job)) }))
+    read<WireJob>("state", (job) => isSeen(job) && on({ type: "job", job: this.keep(jobOf(job)) }))
     read<WireProgress>("progress", (progress) => this.progress(progress, on))
     read<WirePreview>("preview", ({ id, step, image }) => {
+      if (!this.known.has(id)) return
       const picture = fromDataUrl(image)
       on({ type: "preview", id, step, picture, url: image })
     })
@@ -123,7 +138,7 @@ export class HttpStudio implements Studio {
     const finished = new Set(["done", "cancelled", "failed", "poisoned"])
     for (const job of jobs) {
       // what was over before this page was opened is the gallery's
-      if (finished.has(job.state) && !this.known.has(job.id)) continue
+      if (!isSeen(job) || (finished.has(job.state) && !this.known.has(job.id))) continue
       on({ type: "job", job: this.keep(jobOf(job)) })
     }
   }
@@ -176,6 +191,19 @@ export class HttpStudio implements Studio {
     throw new StudioError(code, message, hint)
   }
 }
+
+/** Pictures that are drawn again to be looked at are no news. */
+const isSeen = (job: WireJob) => job.source !== "study"
+
+const studyOf = ({ width, height, words, steps }: WireStudy): Study => ({
+  width,
+  height,
+  words: words.map(({ text, values }) => ({
+    text,
+    values: Uint8Array.from(atob(values), (c) => c.charCodeAt(0)),
+  })),
+  steps: steps.map(({ step, image }) => ({ step, picture: fromDataUrl(image) })),
+})
 
 /** Decoded by hand: the page's content policy lets no script fetch `data:` addresses. */
 function fromDataUrl(url: string): Blob {

@@ -15,8 +15,8 @@ export interface Studio {
   remove(id: string): Promise<void>
   /** Takes a removal back. */
   restore(id: string): Promise<void>
-  /** Where the network looked for each word, for the "how it works" view. Absent where it is not kept. */
-  readonly attention?: (print: Print) => Promise<Attention | null>
+  /** Draws a picture again, with its seed, and tells how it came about; null where that cannot be done. */
+  study(print: Print): ((on: (step: number, steps: number) => void) => Promise<Study>) | null
 }
 
 export interface Facts {
@@ -151,11 +151,14 @@ export interface PrintPage {
   readonly next: string | null
 }
 
-/** For each token of the prompt, where the picture asked for it: shares of 0..1, averaged over steps. */
-export interface Attention {
+/** How a picture came about. */
+export interface Study {
+  /** Sides of the latents. */
   readonly width: number
   readonly height: number
-  readonly maps: readonly { readonly token: string; readonly values: Float32Array }[]
+  /** Where the picture looked for each word, averaged over steps, in any unit. */
+  readonly words: readonly { readonly text: string; readonly values: ArrayLike<number> }[]
+  readonly steps: readonly { readonly step: number; readonly picture: Blob }[]
 }
 
 /** An error of the studio as the page shows it. */

@@ -42,6 +42,8 @@ export interface WireImage {
 export interface WireJob {
   id: string
   state: JobState | "poisoned"
+  /** Which interface it came by. */
+  source: string
   position: number | null
   created: number
   progress: number
@@ -67,6 +69,13 @@ export interface WirePreview {
   id: string
   step: number
   image: string
+}
+
+export interface WireStudy {
+  width: number
+  height: number
+  words: { text: string; peak: number; values: string }[]
+  steps: { step: number; image: string }[]
 }
 
 export interface WireInfo {

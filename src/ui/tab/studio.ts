@@ -13,6 +13,7 @@ import {
   scheduleIds,
   toRgb,
   version,
+  wordMaps,
 } from "../../web.ts"
 import { table } from "../state/disk.ts"
 import type {
@@ -25,6 +26,7 @@ import type {
   Recipe,
   Studio,
   StudioEvent,
+  Study,
 } from "../studio/types.ts"
 
 /** A picture as this browser keeps it. */
@@ -127,6 +129,29 @@ export class TabStudio implements Studio {
     const to = before === null ? -1 : this.waiting.findIndex(({ job }) => job.id === before)
     this.waiting.splice(to < 0 ? this.waiting.length : to, 0, moved!)
     this.places()
+  }
+
+  /** Pictures that were drawn from another one are not: the tab does not keep that. */
+  study(print: Print) {
+    if (print.recipe.strength !== undefined) return null
+    return async (on: (step: number, steps: number) => void): Promise<Study> => {
+      const { loras: _, model: __, count: ___, ...ask } = print.recipe
+      const steps: { step: number; picture: Blob }[] = []
+      const generation = this.sd.generate(
+        { ...ask, width: print.width, height: print.height },
+        { attention: true },
+      )
+      for await (const step of generation) {
+        const small = step.phase === "denoise" ? step.preview() : null
+        on(step.step, step.steps)
+        if (!small) continue
+        const png = (await encodeImage(small, { format: "png" })) as BlobPart
+        steps.push({ step: step.step, picture: new Blob([png], { type: "image/png" }) })
+      }
+      const { attention } = await generation
+      const { width, height } = attention!
+      return { width, height, words: await wordMaps(attention!, print.recipe.prompt), steps }
+    }
   }
 
   watch(on: (event: StudioEvent) => void): () => void {

@@ -267,14 +267,17 @@ export const de: Texts = {
     attention: "Wohin jedes Wort schaut",
     attentionText:
       "In jedem Schritt fragt jede Stelle des Bildes die Wörter, was dort hingehört. Wähle ein Wort, um zu sehen, wo es gehört wurde.",
-    attentionNone: "Bei diesem Bild wurde nicht festgehalten, wohin seine Wörter schauten.",
+    attentionNone:
+      "Diese Seite hat das Bild nicht behalten, aus dem dieses gezeichnet wurde; es lässt sich nicht noch einmal zeichnen.",
+    attentionAgain:
+      "Zeichne das Bild noch einmal, um es zu sehen: gleiche Startzahl, gleiches Bild. Es dauert so lange wie beim ersten Mal.",
     attentionMap: (word) => `Wo „${word}“ gehört wurde, hell ist mehr`,
     decode: "Die Idee wird zum Bild",
     decodeText: (w, h, lw, lh) =>
       `Der Dekodierer vergrößert ${lw} x ${lh} Latents auf ${w} x ${h} Pixel und füllt die Einzelheiten auf.`,
     noSteps:
-      "Die Schritte dieses Bildes wurden nicht behalten. Zeichne es noch einmal, um sie zu sehen: gleiche Startzahl, gleiches Bild.",
-    again: "Noch einmal zeichnen, mit Schritten",
+      "Die Schritte dieses Bildes wurden nicht behalten. Wird es unten noch einmal gezeichnet, sind sie wieder da.",
+    again: "Noch einmal zeichnen und zusehen",
     token: (text, id) => `${text}, Token ${id}`,
     seed: "Die Startzahl",
     final: "Das fertige Bild",

@@ -260,13 +260,16 @@ export const en = {
     attention: "Where each word looks",
     attentionText:
       "At every step each place of the picture asks the words what belongs there. Choose a word to see where it was heard.",
-    attentionNone: "This picture was drawn without keeping where its words looked.",
+    attentionNone:
+      "This page did not keep the picture that this one was drawn from, so it cannot be drawn again.",
+    attentionAgain:
+      "Draw the picture again to see it: same seed, same picture. It takes as long as the first time.",
     attentionMap: (word: string) => `Where "${word}" was heard, bright is more`,
     decode: "The idea becomes a picture",
     decodeText: (w: number, h: number, lw: number, lh: number) =>
       `The decoder enlarges ${lw} x ${lh} latents to ${w} x ${h} pixels and fills in the detail.`,
-    noSteps: "The steps of this picture were not kept. Draw it again to watch them: same seed, same picture.",
-    again: "Draw it again, keeping the steps",
+    noSteps: "The steps of this picture were not kept. Drawing it again, below, brings them back.",
+    again: "Draw it again and watch",
     token: (text: string, id: number) => `${text}, token ${id}`,
     seed: "The seed",
     final: "The finished picture",
