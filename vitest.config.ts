@@ -5,6 +5,8 @@ export default defineConfig({
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // a machine that others load answers later than the second that is the default
+    expect: { poll: { timeout: 30_000 } },
     // two forks: the tests share two cores with the engine's own threads
     pool: "forks",
     maxWorkers: 2,

@@ -73,7 +73,10 @@ export class Models {
     const paths = this.all.map(({ path }) => path)
     for (const shelf of [this.loras, this.embeddings]) {
       await shelf.find(paths)
-      this.refused.push(...shelf.refused)
+      // such folders hold files of other kinds as well
+      this.refused.push(
+        ...shelf.refused.filter(({ error }) => !/^(INSPECT_UNKNOWN|NOT_ONE)$/.test(error.code)),
+      )
     }
   }
 

@@ -318,7 +318,10 @@ function open(
   options: ServeOptions,
 ): Promise<Server> {
   return new Promise((done, refuse) => {
-    const server = listen({ fetch, hostname: options.host, port: options.port }, () => done(server)) as Server
+    const where = { fetch, hostname: options.host, port: options.port }
+    // how often connections are looked at for the times below; Node's own half minute would add to them
+    const serverOptions = { connectionsCheckingInterval: 2000 }
+    const server = listen({ ...where, serverOptions }, () => done(server)) as Server
     server.headersTimeout = 10_000
     server.requestTimeout = 120_000
     server.keepAliveTimeout = 5_000

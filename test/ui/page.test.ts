@@ -12,10 +12,18 @@ interface ImageRecord {
   sha256: string
   seed: number
   url: string
-  request: { steps?: number; strength?: number; maskBlur?: number; mask?: object; width?: number }
+  request: {
+    model?: string
+    loras?: object[]
+    steps?: number
+    strength?: number
+    maskBlur?: number
+    mask?: object
+    width?: number
+  }
 }
 
-describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
+describe.runIf(canServe)("the page, in Chromium, on the real server", { timeout: 180_000 }, () => {
   let house: House
   let folder: string
   beforeAll(async () => {
@@ -40,8 +48,8 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await draw(page, "a red fox")
     await page.getByRole("status").filter({ hasText: "The picture is finished." }).waitFor()
     const image = page.locator(".plate img")
-    expect(await image.evaluate((i: HTMLImageElement) => i.naturalWidth)).toBe(64)
-    expect((await newest()).prompt).toBe("a red fox")
+    await expect.poll(() => image.evaluate((i: HTMLImageElement) => i.naturalWidth)).toBe(64)
+    await expect.poll(async () => (await newest()).prompt).toBe("a red fox")
     await page.reload()
     await page.locator('.plate img[alt="Picture: a red fox"]').waitFor()
     expect(complaints).toEqual([])
@@ -54,7 +62,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.locator("#prompt").evaluate((box: HTMLTextAreaElement) => box.setSelectionRange(2, 5))
     await page.keyboard.press("Control+ArrowUp")
     await page.keyboard.press("Control+ArrowUp")
-    expect(await page.inputValue("#prompt")).toBe("a (red:1.2) fox")
+    await expect.poll(() => page.inputValue("#prompt")).toBe("a (red:1.2) fox")
     await page.keyboard.press("Control+Enter")
     await page.locator('.plate img[alt="Picture: a (red:1.2) fox"]').waitFor()
     await done(page)
@@ -84,9 +92,13 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.getByRole("button", { name: "Cancel: one" }).click()
     // what comes next is on the plate by itself
     await page.locator('.plate img[alt="Picture: three"]').waitFor()
-    const { jobs } = await house.api<{ jobs: { state: string; request: { prompt: string } }[] }>("/api/jobs")
-    const state = (prompt: string) => jobs.find((j) => j.request.prompt === prompt)?.state
-    expect([state("one"), state("two"), state("three")]).toEqual(["cancelled", "cancelled", "done"])
+    const states = async () => {
+      const { jobs } = await house.api<{ jobs: { state: string; request: { prompt: string } }[] }>(
+        "/api/jobs",
+      )
+      return ["one", "two", "three"].map((prompt) => jobs.find((j) => j.request.prompt === prompt)?.state)
+    }
+    await expect.poll(states).toEqual(["cancelled", "cancelled", "done"])
     await done(page)
   })
 
@@ -99,7 +111,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.goto(`${house.url}/#/print/${first.id}`)
     await page.getByText(String(first.seed)).first().waitFor()
     await page.getByRole("button", { name: "Reuse" }).click()
-    expect(await page.inputValue("#prompt")).toBe("hills in mist")
+    await expect.poll(() => page.inputValue("#prompt")).toBe("hills in mist")
     await page.locator("button.main").click()
     await expect.poll(async () => (await newest()).id).not.toBe(first.id)
     expect((await newest()).sha256).toBe(first.sha256)
@@ -122,7 +134,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.getByRole("button", { name: "Undo" }).click()
     await page.getByRole("button", { name: "Redo" }).click()
     await page.getByRole("button", { name: "Repaint" }).last().click()
-    await expect.poll(async () => (await newest()).id, { timeout: 30_000 }).not.toBe(before.id)
+    await expect.poll(async () => (await newest()).id, { timeout: 90_000 }).not.toBe(before.id)
     const after = await newest()
     expect(after.request).toMatchObject({ maskBlur: 2, strength: 0.85 })
     const [old, made] = await Promise.all([before, after].map(async (i) => decodeImage(await bytesOf(i))))
@@ -170,11 +182,11 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.goto(`${house.url}/#/extend/${made.id}`)
     await page.getByLabel("Right").fill("64")
     await page.getByRole("button", { name: "Extend" }).click()
-    await expect.poll(async () => (await newest()).request.width, { timeout: 30_000 }).toBe(128)
+    await expect.poll(async () => (await newest()).request.width, { timeout: 90_000 }).toBe(128)
     await page.goto(`${house.url}/#/enlarge/${made.id}`)
     await page.getByText("1.5").click()
     await page.getByRole("button", { name: "Enlarge" }).click()
-    await expect.poll(async () => (await newest()).request.width, { timeout: 30_000 }).toBe(96)
+    await expect.poll(async () => (await newest()).request.width, { timeout: 90_000 }).toBe(96)
     await done(page)
   })
 
@@ -202,7 +214,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.getByLabel("Values").first().fill("1, 2")
     await page.getByLabel("Down", { exact: true }).selectOption("")
     await page.getByRole("button", { name: "Draw 2 pictures" }).click()
-    await expect.poll(() => page.locator(".sheet tbody a img").count(), { timeout: 30_000 }).toBe(2)
+    await expect.poll(() => page.locator(".sheet tbody a img").count(), { timeout: 90_000 }).toBe(2)
     const { images } = await house.api<{ images: ImageRecord[] }>("/api/images?search=teapot")
     expect(images.map((i) => i.request.steps).sort()).toEqual([1, 2])
     expect(new Set(images.map((i) => i.seed)).size).toBe(1)
@@ -219,14 +231,39 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
     await page.goto(`${house.url}/#/how/${(await newest()).id}`)
     await page.locator(".tokens li", { hasText: "3240" }).waitFor()
     await page.getByLabel("Step to look at").waitFor()
-    expect(Number(await page.getByLabel("Step to look at").getAttribute("max"))).toBeGreaterThan(1)
+    const last = async () => Number(await page.getByLabel("Step to look at").getAttribute("max"))
+    await expect.poll(last).toBeGreaterThan(1)
+    await page.getByRole("button", { name: "Draw it again and watch" }).click()
+    await page.locator(".lit canvas").waitFor()
+    expect(await page.locator(".words-row .chip").count()).toBeGreaterThan(1)
+    // every step now, not only those that were seen going by
+    await expect.poll(last).toBeGreaterThan(10)
+    const lit = (canvas: HTMLCanvasElement) => {
+      const { data } = canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height)
+      const shades = data.filter((_, i) => i % 4 === 3)
+      return [Math.min(...shades), Math.max(...shades) > 0]
+    }
+    await expect.poll(() => page.locator(".lit canvas").evaluate(lit)).toEqual([0, true])
+    await done(page)
+  })
+
+  test("a style is chosen from those of the server, and goes with the picture", async () => {
+    const { page } = await house.open()
+    await setSteps(page, 2)
+    await page.locator("details", { hasText: "Model" }).first().locator("summary").click()
+    await page.getByLabel("Model", { exact: true }).selectOption("sd1-tiny")
+    await page.getByLabel("Styles (LoRA)").selectOption("style")
+    await page.getByLabel("Weight of style").fill("0.5")
+    await draw(page, "a styled boat")
+    const { request } = await newest()
+    expect(request).toMatchObject({ model: "sd1-tiny", loras: [{ id: "style", weight: 0.5 }] })
     await done(page)
   })
 
   test("German, by the browser's language and by the button", async () => {
     const { page } = await house.open({ locale: "de-DE" })
     await page.getByRole("button", { name: "Zeichnen", exact: true }).waitFor()
-    expect(await page.locator("html").getAttribute("lang")).toBe("de")
+    await expect.poll(() => page.locator("html").getAttribute("lang")).toBe("de")
     await page.getByRole("button", { name: "Einstellungen" }).click()
     await page.getByText("Was fehlen soll").waitFor()
     await page.getByRole("button", { name: "EN, English" }).click()
@@ -237,7 +274,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
   })
 
   test("on a phone nothing is wider than the screen, and the button is in reach", {
-    timeout: 120_000,
+    timeout: 240_000,
   }, async () => {
     const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, locale: "de" }
     const { page } = await house.open(phone)
@@ -254,7 +291,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", () => {
 
   test.each(["light", "dark"] as const)(
     "axe finds nothing wrong, %s",
-    { timeout: 120_000 },
+    { timeout: 240_000 },
     async (colorScheme) => {
       const { page } = await house.open({ colorScheme, reducedMotion: "reduce" })
       const { id } = await newest()

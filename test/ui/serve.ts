@@ -42,7 +42,7 @@ async function listen(child: ChildProcess): Promise<string> {
 }
 
 /** The real server with a small model of random weights, and a browser to visit it with. */
-export async function openHouse(model = "sd1-odd"): Promise<House> {
+export async function openHouse(models = ["sd1-odd", "sd1-tiny"]): Promise<House> {
   const data = mkdtempSync(join(tmpdir(), "aquatint-ui-"))
   const args = [
     program,
@@ -51,8 +51,7 @@ export async function openHouse(model = "sd1-odd"): Promise<House> {
     "0",
     "--data",
     data,
-    "-m",
-    join(root, "test/golden/models", model),
+    ...models.flatMap((model) => ["-m", join(root, "test/golden/models", model)]),
   ]
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] })
   let browser: Browser | undefined
@@ -72,7 +71,7 @@ export async function openHouse(model = "sd1-odd"): Promise<House> {
         ...options,
       })
       const page = await context.newPage()
-      page.setDefaultTimeout(30_000)
+      page.setDefaultTimeout(60_000)
       const complaints: string[] = []
       page.on("console", (m) => m.type() === "error" && complaints.push(m.text()))
       page.on("pageerror", (e) => complaints.push(String(e)))

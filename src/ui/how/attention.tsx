@@ -42,10 +42,13 @@ function paint(canvas: HTMLCanvasElement, { width, height }: Study, values: Arra
   const context = canvas.getContext("2d")
   if (!context) return
   const image = context.createImageData(width, height)
-  let most = 1e-9
-  for (let i = 0; i < values.length; i++) most = Math.max(most, values[i]!)
+  let [least, most] = [Number.POSITIVE_INFINITY, 1e-9]
   for (let i = 0; i < values.length; i++) {
-    image.data.set([14, 18, 18, 235 * (1 - values[i]! / most)], 4 * i)
+    least = Math.min(least, values[i]!)
+    most = Math.max(most, values[i]!)
   }
+  const span = Math.max(1e-9, most - least)
+  for (let i = 0; i < values.length; i++)
+    image.data.set([14, 18, 18, 220 * (1 - (values[i]! - least) / span)], 4 * i)
   context.putImageData(image, 0, 0)
 }
