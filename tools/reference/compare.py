@@ -36,7 +36,7 @@ from models import make_model, write_index, write_scheduler
 from model_specs import MODELS
 from pipeline_golden import Case, load, pictures, run_case, scheduler_json, shaken_unet
 
-# ids and timesteps exactly; then the limits of the issue that asked for this engine
+# ids and timesteps exactly; the rest within what docs/correctness.md promises
 LIMITS = {"text": 2e-4, "noise": 5e-6, "timesteps": 1e-3, "latents": 1e-3, "image": 0.5, "file": 0.5}
 
 
