@@ -43,5 +43,5 @@ const task = {
 const engine = nodeEngine()
 const every = { checkpoint: 6, log: 3, validate: 0, sample: 0 }
 for await (const { step } of train(engine, task, { folder, every, threads: 2 }))
-  if (step === 1 || step % 20 === 0) process.stdout.write(`${step}\n`)
+  if (step === 1 || step % 20 === 0) process.stderr.write(`${step}\n`)
 await engine.close()
