@@ -1,5 +1,6 @@
 /** Training and its data: the public names of `aquatint/train`. Kept apart from the index, so that drawing starts fast. */
 
+import { drawClass } from "./class-pictures.ts"
 import { convert } from "./pipeline/convert.ts"
 import { openModel } from "./pipeline/stable-diffusion.ts"
 import { nodeEngine } from "./runtime/node.ts"
@@ -49,6 +50,7 @@ export async function* training(
         copyModel: async (from, to) => {
           await convert(from, to, { force: true })
         },
+        drawClass: (pictures) => drawClass(engine, pictures, signal),
       },
     )
   } finally {

@@ -150,7 +150,14 @@ export const kindRows: readonly Row[] = [
     flag: "--class-data <folder>",
     text: "pictures of the class, whose prior is preserved",
     kinds: ["dreambooth"],
-    absent: "none",
+    absent: "with --class-prompt: drawn by the model",
+  },
+  {
+    key: "classCount",
+    flag: "--class-count <n>",
+    text: "pictures of the class that the model draws",
+    parse: number,
+    kinds: ["dreambooth"],
   },
   {
     key: "priorWeight",

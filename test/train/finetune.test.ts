@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto"
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises"
+import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest"
@@ -173,6 +173,22 @@ describe("train", () => {
       batch: 1,
     })
     expect(seen.at(-1)!.phase).toBe("done")
+    const drawn = await run({
+      kind: "dreambooth",
+      out: "drawn",
+      prompt: "a photo of sks card",
+      classPrompt: "a photo of a card",
+      classCount: 3,
+      steps: 2,
+      batch: 1,
+    })
+    expect(drawn.filter(({ phase }) => phase === "draw").map((p) => "done" in p && p.done)).toEqual([
+      0, 1, 2, 3,
+    ])
+    const made = (await readdir(join(root, "drawn", "class"))).sort()
+    expect(made).toEqual(["class-0000.png", "class-0001.png", "class-0002.png"])
+    const hashes = await Promise.all(made.map((name) => hashOf(`drawn/class/${name}`)))
+    expect(new Set(hashes).size).toBe(3)
     await expect(run({ kind: "dreambooth", out: "none" })).rejects.toMatchObject({ code: "TRAIN_CONFIG" })
   })
 

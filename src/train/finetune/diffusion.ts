@@ -49,6 +49,7 @@ const idle: readonly (keyof TrainSettings)[] = [
   "out",
   "cache",
   "classData",
+  "classCount",
   "masks",
   "conditions",
   "wildcards",

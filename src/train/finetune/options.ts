@@ -86,6 +86,7 @@ const schema = z.object({
   prompt: z.string().optional(),
   classPrompt: z.string().optional(),
   classData: z.string().optional(),
+  classCount: count.default(100),
   priorWeight: z.number().nonnegative().default(1),
 
   word: z.string().optional(),
@@ -168,8 +169,7 @@ function checked(s: TrainSettings): TrainSettings {
     fail("TRAIN_CONFIG", "states of accelerate are those of the whole U-Net with AdamW", {
       hint: "train text-to-image without --train-text",
     })
-  if ((s.classData === undefined) !== (s.classPrompt === undefined))
-    needs(s.classData === undefined ? "classData" : "classPrompt", "both pictures and a prompt of the class")
+  if (s.classData !== undefined) needs("classPrompt", "a prompt of the class beside its pictures")
   const logs = Math.min(s.logEvery, s.checkpointEvery)
   return { ...s, logEvery: logs }
 }

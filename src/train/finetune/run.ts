@@ -17,13 +17,13 @@ import { estimateMemory, type MemoryEstimate } from "./memory.ts"
 import { adaptedParts, fullMethod, loraMethod, shapesOf } from "./methods.ts"
 import { openTrainModel, readWeights, type TrainModel } from "./model.ts"
 import { type TrainOptions, type TrainSettings, trainOptions } from "./options.ts"
-import { type Prepared, prepareData } from "./prepare.ts"
+import { type Prepared, prepareData, resolutionOf } from "./prepare.ts"
 import { saveComponent, saveLora, type Values } from "./save.ts"
 import { vaeTask } from "./vae.ts"
 
 /** What a training tells on its way. */
 export type TrainProgress =
-  | { readonly phase: "read" | "encode"; readonly done: number; readonly count: number }
+  | { readonly phase: "draw" | "read" | "encode"; readonly done: number; readonly count: number }
   | {
       readonly phase: "plan"
       readonly memory: MemoryEstimate
@@ -38,6 +38,19 @@ export interface TrainContext {
   readonly signal?: AbortSignal
   /** Writes the whole model that was begun with as a diffusers folder, for results that are a whole model. */
   copyModel(from: string, to: string): Promise<void>
+  /** Draws what a model makes of a class; yields how many pictures there are. */
+  drawClass(pictures: ClassPictures): AsyncGenerator<number>
+}
+
+export interface ClassPictures {
+  readonly model: string
+  readonly prompt: string
+  readonly folder: string
+  readonly count: number
+  readonly seed: number
+  readonly size: number
+  readonly steps: number
+  readonly cfg: number
 }
 
 /** A kind of training once data and model are there: the task, and how its result is written. */
@@ -56,9 +69,11 @@ export async function* trainModel(
   options: TrainOptions,
   context: TrainContext,
 ): AsyncGenerator<TrainProgress> {
-  const s = trainOptions(options)
-  const model = await openTrainModel(s.model)
-  await mkdir(s.out, { recursive: true })
+  const asked = trainOptions(options)
+  const model = await openTrainModel(asked.model)
+  await mkdir(asked.out, { recursive: true })
+  const s = yield* withClass(asked, model, context)
+  if (context.signal?.aborted) return
   const data = yield* prepareData(engine, model, s)
   try {
     const { task, save } = await jobOf(model, s, data, context)
@@ -80,6 +95,28 @@ export async function* trainModel(
   } finally {
     await data.release()
   }
+}
+
+/** DreamBooth's class, drawn by the model itself where nobody gave pictures of it. */
+async function* withClass(
+  s: TrainSettings,
+  model: TrainModel,
+  context: TrainContext,
+): AsyncGenerator<TrainProgress, TrainSettings> {
+  if (s.classPrompt === undefined || s.classData !== undefined) return s
+  const folder = join(s.out, "class")
+  const pictures = {
+    model: s.model,
+    prompt: s.classPrompt,
+    folder,
+    count: s.classCount,
+    seed: s.seed,
+    size: resolutionOf(s, model),
+    steps: s.sampleSteps,
+    cfg: s.sampleCfg,
+  }
+  for await (const done of context.drawClass(pictures)) yield { phase: "draw", done, count: s.classCount }
+  return { ...s, classData: folder }
 }
 
 async function jobOf(
