@@ -24,6 +24,7 @@ export {
 export { writeAtomic } from "./pipeline/files.ts"
 export type { GenerateStep } from "./pipeline/generate.ts"
 export { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./pipeline/generation.ts"
+export { type HiresRequest, latentUpscalers, pictureUpscalers, upscalerOf } from "./pipeline/hires.ts"
 export { formatOf, GeneratedImage, type ImageFormat } from "./pipeline/image.ts"
 export type { Preset } from "./pipeline/presets.ts"
 export { promptLoras } from "./pipeline/prompt.ts"

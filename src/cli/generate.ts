@@ -21,12 +21,13 @@ import {
   writeSafetensors,
 } from "../index.ts"
 import { adapterLines, another, control, lora, presetLine } from "./adapters.ts"
-import { addModeOptions } from "./modes.ts"
+import { addModeOptions, type HiresOptions, withHires } from "./modes.ts"
 import { number } from "./options.ts"
 import { Progress } from "./progress.ts"
 
 interface Options
-  extends Omit<GenerateRequest, "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls"> {
+  extends Omit<GenerateRequest, "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls" | "hires">,
+    HiresOptions {
   model: string
   from?: string
   init?: string
@@ -254,7 +255,7 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
     init,
     mask,
     ...rest
-  } = options
+  } = withHires(options)
   if (mask !== undefined && init === undefined)
     throw new AquatintError("REQUEST_MASK", "a mask without a start picture", {
       hint: "name the picture to repaint with --init",

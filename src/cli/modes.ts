@@ -1,9 +1,109 @@
 import { type Command, Option } from "commander"
-import { AquatintError, fills, inpaintAreas, type Sides } from "../index.ts"
+import {
+  AquatintError,
+  fills,
+  type HiresRequest,
+  inpaintAreas,
+  latentUpscalers,
+  type Sides,
+} from "../index.ts"
 import { number } from "./options.ts"
 
-/** Inpainting and outpainting. */
+/** The ways of drawing beside the plain ones. */
 export function addModeOptions(command: Command): void {
+  addInpainting(command)
+  addHires(command)
+  addVariation(command)
+}
+
+/** A second pass; any of these asks for one. */
+function addHires(command: Command): void {
+  const ids = [...Object.keys(latentUpscalers), "lanczos", "nearest"].join(" ")
+  command
+    .option(
+      "--hires-scale <factor>",
+      "draw once more at this factor of the size (default: 2 in a second pass)",
+      number,
+    )
+    .option(
+      "--hires-size <WxH>",
+      "size of the second pass; 0 for a side keeps the shape (default: none)",
+      size,
+    )
+    .option("--hires-upscaler <name>", `${ids}, or a file of the ESRGAN family (default: latent)`)
+    .option("--hires-steps <n>", "steps of the second pass (default: --steps)", number)
+    .option("--hires-strength <share>", "how much the second pass redraws, 0..1 (default: 0.75)", number)
+    .option("--hires-sampler <id>", "sampler of the second pass (default: --sampler)")
+    .option("--hires-schedule <id>", "schedule of the second pass (default: --schedule)")
+    .option("--hires-cfg <scale>", "guidance scale of the second pass (default: --cfg)", number)
+    .option("--hires-prompt <text>", "prompt of the second pass (default: the prompt)")
+    .option("--hires-negative <text>", "negative prompt of the second pass (default: --negative)")
+}
+
+function addVariation(command: Command): void {
+  command
+    .option("--variation-seed <n>", "seed that the noise leans to (default: random with a strength)", number)
+    .option(
+      "--variation-strength <share>",
+      "how far, 0..1; above 0 all pictures have one seed (default: 0)",
+      number,
+    )
+    .option(
+      "--seed-from <WxH>",
+      "keep the noise a picture of this size has in the middle (default: none)",
+      size,
+    )
+}
+
+/** What commander makes of the options that ask for a second pass. */
+export interface HiresOptions {
+  hires?: HiresRequest
+  hiresScale?: number
+  hiresSize?: { width: number; height: number }
+  hiresUpscaler?: string
+  hiresSteps?: number
+  hiresStrength?: number
+  hiresSampler?: string
+  hiresSchedule?: string
+  hiresCfg?: number
+  hiresPrompt?: string
+  hiresNegative?: string
+}
+
+/** Takes the options of a second pass together, over what a recipe says of one. */
+export function withHires<T extends HiresOptions>(
+  options: T,
+): Omit<T, keyof HiresOptions> & { hires?: HiresRequest } {
+  const {
+    hires,
+    hiresScale: scale,
+    hiresSize,
+    hiresUpscaler: upscaler,
+    hiresSteps: steps,
+    hiresStrength: strength,
+    hiresSampler: sampler,
+    hiresSchedule: schedule,
+    hiresCfg: cfg,
+    hiresPrompt: prompt,
+    hiresNegative: negative,
+    ...rest
+  } = options
+  const sized = { width: hiresSize?.width || undefined, height: hiresSize?.height || undefined }
+  const asked = { scale, ...sized, upscaler, steps, strength, sampler, schedule, cfg, prompt, negative }
+  const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined))
+  return hires || Object.keys(given).length > 0 ? { ...rest, hires: { ...hires, ...given } } : rest
+}
+
+/** Reads `768x512`. @throws USAGE_SIZE */
+export function size(text: string): { width: number; height: number } {
+  const [, width, height] = /^(\d+)x(\d+)$/.exec(text) ?? []
+  if (width === undefined)
+    throw new AquatintError("USAGE_SIZE", `${text} is no size`, { hint: "write width x height: 768x512" })
+  return { width: Number(width), height: Number(height) }
+}
+
+/** Inpainting and outpainting. */
+function addInpainting(command: Command): void {
   command
     .addOption(
       new Option(

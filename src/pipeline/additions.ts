@@ -1,3 +1,4 @@
+import { fail } from "../errors.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
 import { type Adapter, matchAdapter } from "../weights/adapters/adapter.ts"
 import { type EmbeddingWord, readEmbedding } from "../weights/embedding.ts"
@@ -23,17 +24,32 @@ export class Additions {
     this.tokenizers = tokenizers
   }
 
-  /** Opens all of it and reads the prompts. @throws ADAPTER_*, EMBEDDING_*, CONTROLNET_*, PROMPT_* */
+  /**
+   * Opens all of it and reads the prompts.
+   * @param calls denoiser calls of the first pass
+   * @param later those of a second pass
+   * @throws ADAPTER_*, EMBEDDING_*, CONTROLNET_*, PROMPT_* */
   async plan(
     ask: GenerateRequest,
-    { prompt, negative, promptSyntax, cfg }: Settings,
+    { prompt, negative, promptSyntax, cfg, hires }: Settings,
     calls: number,
-  ): Promise<{ plan: PromptPlan; controls: ControlPart[]; active: ActiveAdapter[] }> {
+    later = 0,
+  ): Promise<{ plan: PromptPlan; second: PromptPlan; controls: ControlPart[]; active: ActiveAdapter[] }> {
     const { tokenizers, tables } = await this.words(ask)
-    const unguided = !(cfg > 1) || this.networks.unet.time_cond_proj_dim != null
-    const plan = planPrompts(prompt, negative, promptSyntax, tokenizers, calls, unguided, tables)
+    const of = (scale: number) => !(scale > 1) || this.networks.unet.time_cond_proj_dim != null
+    const texts = { syntax: promptSyntax, tokenizers, words: tables }
+    const plan = planPrompts(prompt, negative, { ...texts, calls, unguided: of(cfg) })
+    const second = hires
+      ? planPrompts(hires.prompt, hires.negative, {
+          ...texts,
+          calls: later,
+          unguided: of(hires.cfg),
+          firstPass: calls,
+        })
+      : plan
+    if (hires && hires.prompt !== prompt) sameNetworks(plan, second)
     const controls = await this.controlParts(ask)
-    return { plan, controls, active: await this.activeAdapters(ask, plan) }
+    return { plan, second, controls, active: await this.activeAdapters(ask, plan) }
   }
 
   /** Adapters asked for, then those the prompt names; one named twice counts twice. */
@@ -88,4 +104,12 @@ export class Additions {
     this.adapters.set(id, made)
     return made
   }
+}
+
+/** Adapters stay in force through both passes. */
+function sameNetworks(first: PromptPlan, second: PromptPlan): void {
+  if (second.loras.length > 0 && JSON.stringify(first.loras) !== JSON.stringify(second.loras))
+    fail("PROMPT_NETWORK", "the second pass's prompt names other adapters than the first one's", {
+      hint: "name adapters in the prompt; they act on both passes",
+    })
 }

@@ -1,4 +1,3 @@
-import { pictureNoise } from "../diffusion/random.ts"
 import type { Sampling } from "../diffusion/types.ts"
 import type { Picture } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
@@ -6,12 +5,16 @@ import { f32, i64 } from "../runtime/engine.ts"
 import type { AttentionMaps } from "./attention.ts"
 import { decode, type Sized } from "./autoencode.ts"
 import type { ControlPart } from "./control.ts"
+import type { Enlarger } from "./enlarge.ts"
+import type { Hires } from "./hires.ts"
 import type { Networks } from "./networks.ts"
+import type { FileRef } from "./other-files.ts"
 import type { PromptPlan } from "./prompt.ts"
 import { Rows } from "./rows.ts"
 import { type Scene, sceneOf } from "./scene.ts"
-import { type Settings, seedOf } from "./settings.ts"
-import { begin, type PictureNoise } from "./start.ts"
+import { type SecondPass, secondPass } from "./second-pass.ts"
+import type { Settings } from "./settings.ts"
+import { begin, noiseOf } from "./start.ts"
 import type { Trace } from "./trace.ts"
 import { walk } from "./walk.ts"
 
@@ -32,6 +35,10 @@ export interface Job {
   readonly settings: Settings
   readonly sampling: Sampling
   readonly plan: PromptPlan
+  /** A second pass over the enlarged result of the first. */
+  readonly second?: { readonly hires: Hires; readonly sampling: Sampling; readonly plan: PromptPlan }
+  /** What a second pass enlarges pictures by. */
+  upscaler?(name: FileRef): Promise<Enlarger>
   readonly controls?: readonly ControlPart[]
   readonly trace: Trace | null
   /** Called with where the first picture's attention was, in its first pass; absent: nobody asks. */
@@ -71,12 +78,13 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
   yield still("text", 0)
   const rows = new Rows(networks, job.plan, settings)
   await rows.prepare() // τ(y)    n 77 d
+  const second = await prepareSecond(job, sized)
   traceText(job, rows)
   if (frugal) await networks.release("text")
   job.timed("text", now() - began)
   const latents: Float32Array[] = []
   const denoising = now()
-  for (let i = 0; i < settings.count; i++) latents.push(yield* denoise(job, rows, sized, scene, i))
+  for (let i = 0; i < settings.count; i++) latents.push(yield* denoise(job, rows, second, sized, scene, i))
   if (frugal) await networks.release("unet")
   job.timed("denoise", now() - denoising)
   const decoding = now()
@@ -84,7 +92,7 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
   for (const [i, z] of latents.entries()) {
     job.signal?.throwIfAborted()
     yield still("decode", (settings.count + i * 0.1) / (settings.count * 1.1), i)
-    const drawn = await decode(job, z, sized) // D(z_0)  1 3 8h 8w
+    const drawn = await decode(job, z, second?.sized ?? sized) // D(z_0)  1 3 8h 8w
     pictures.push(scene ? scene.finish(drawn) : drawn)
   }
   if (frugal) await networks.release("vae")
@@ -92,10 +100,11 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
   return pictures
 }
 
-/** One picture's latents from its noise. */
+/** One picture's latents from its noise, after its last pass. */
 async function* denoise(
   job: Job,
   rows: Rows,
+  second: SecondPass | null,
   sized: Sized,
   scene: Scene | null,
   i: number,
@@ -104,29 +113,42 @@ async function* denoise(
   const drawn = noiseOf(settings, sized, i)
   const start = await begin(job, sized, scene, drawn)
   if (job.frugal && settings.init && i === settings.count - 1) await networks.release("vae")
-  const { steps } = sampling
+  const steps = sampling.steps + (second?.sampling.steps ?? 0)
   const share = (n: number) => n / (settings.count * 1.1)
-  const about = { picture: i, before: 0, steps, from: share(i), to: share(i + 1) }
-  const x = yield* walk(job, {
-    ...settings,
-    ...drawn,
-    rows,
-    sampling,
-    sized,
-    start,
-    traced: "timesteps",
-    at,
-    about,
-  })
-  trace?.add("latents", f32(x, [1, sized.channels, ...sized.size]))
+  const middle = share(i + firstShare(sampling, sized, second))
+  const about = { picture: i, before: 0, steps, from: share(i), to: middle }
+  const { noise, seed } = drawn
+  const size = { width: settings.width, height: settings.height }
+  const pass = { ...size, rows, sampling, sized, start, noise, seed, traced: "timesteps", at, about }
+  let x = yield* walk(job, pass)
+  if (second) {
+    const then = { ...about, before: sampling.steps, from: middle, to: share(i + 1) }
+    x = yield* secondPass(job, second, x, sized, then)
+  }
+  trace?.add("latents", f32(x, [1, sized.channels, ...(second?.sized ?? sized).size]))
   return x
 }
 
-/** Noise of picture i: z_T and all that follows of its stream, 4 h w each. */
-function noiseOf(settings: Settings, { channels, size }: Sized, i: number): PictureNoise {
-  const seed = seedOf(settings, i)
-  const noise = pictureNoise(seed, settings.rng, channels * size[0] * size[1])
-  return { seed, noise, first: noise }
+/** Share of the first pass in the work of a picture. */
+function firstShare(sampling: Sampling, { size: [h, w] }: Sized, second: SecondPass | null): number {
+  if (!second) return 1
+  const [first, rest] = [
+    sampling.steps * h * w,
+    second.sampling.steps * second.sized.size[0] * second.sized.size[1],
+  ]
+  return first / (first + rest)
+}
+
+/** The rows and sizes of a second pass, its texts encoded. */
+async function prepareSecond(job: Job, sized: Sized): Promise<SecondPass | null> {
+  const { second, settings, networks } = job
+  if (!second) return null
+  const { hires } = second
+  const { width, height, cfg } = hires
+  const rows = new Rows(networks, second.plan, { ...settings, width, height, cfg })
+  await rows.prepare()
+  const size = [height / settings.factor, width / settings.factor] as const
+  return { hires, rows, sampling: second.sampling, sized: { ...sized, size } }
 }
 
 function traceText({ trace, plan }: Job, rows: Rows): void {

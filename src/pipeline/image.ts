@@ -4,8 +4,9 @@ import type { EncodeOptions } from "../image/options.ts"
 import type { Picture } from "../image/pixels.ts"
 import { xmpMark } from "../trust/mark.ts"
 import { version } from "../version.ts"
+import { upscalerLabel } from "./hires.ts"
 import type { GenerateRequest } from "./request.ts"
-import type { Settings } from "./settings.ts"
+import { type Settings, seedOf } from "./settings.ts"
 import type { FileFacts } from "./vouched.ts"
 
 export type ImageFormat = "png" | "jpeg" | "webp"
@@ -26,13 +27,34 @@ interface Origin {
 }
 
 /** What A1111 writes of the modes in force, under its keys. */
-function modeFields({ init, mask, inpaintArea, maskPadding, maskBlur, fill }: Settings): [string, string][] {
+function modeFields(settings: Settings): [string, string][] {
+  const { init, mask, inpaintArea, maskPadding, maskBlur, fill, variation } = settings
   const found: [string, string][] = []
+  if (variation.from) found.push(["Seed resize from", `${variation.from.width}x${variation.from.height}`])
   if (init && mask && maskBlur) found.push(["Mask blur", String(maskBlur)])
   if (init && mask && inpaintArea === "masked")
     found.push(["Inpaint area", "Only masked"], ["Masked area padding", String(maskPadding)])
   if (init && mask && fill !== "original") found.push(["Masked content", fill.replace("-", " ")])
-  return found
+  return [...found, ...hiresFields(settings)]
+}
+
+/** A1111's fields of a second pass. */
+function hiresFields({ hires, prompt, negative }: Settings): [string, string][] {
+  if (!hires) return []
+  const { ask } = hires
+  const found: [string, string | number | undefined][] = [
+    ask.width === undefined && ask.height === undefined
+      ? ["Hires upscale", ask.scale ?? 2]
+      : ["Hires resize", `${ask.width ?? 0}x${ask.height ?? 0}`],
+    ["Hires steps", ask.steps],
+    ["Hires upscaler", upscalerLabel(hires.upscaler)],
+    ["Hires sampler", ask.sampler],
+    ["Hires schedule type", ask.schedule],
+    ["Hires CFG Scale", ask.cfg],
+    ["Hires prompt", hires.prompt === prompt ? undefined : hires.prompt],
+    ["Hires negative prompt", hires.negative === negative ? undefined : hires.negative],
+  ]
+  return found.flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]]))
 }
 
 const formats: Record<string, ImageFormat> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" }
@@ -59,7 +81,7 @@ export class GeneratedImage {
     this.picture = picture
     this.origin = origin
     this.output = output
-    this.seed = origin.settings.seed + origin.index
+    this.seed = seedOf(origin.settings, origin.index)
   }
 
   get width(): number {
@@ -72,7 +94,8 @@ export class GeneratedImage {
 
   /** Generation parameters in AUTOMATIC1111's form. */
   get infotext(): string {
-    const { ask, settings, model, facts } = this.origin
+    const { ask, settings, index, model, facts } = this.origin
+    const { variation } = settings
     const record: Infotext = {
       prompt: settings.prompt,
       negativePrompt: settings.negative,
@@ -85,7 +108,9 @@ export class GeneratedImage {
       height: settings.height,
       modelHash: facts.sha256.slice(0, 10),
       model,
-      denoisingStrength: settings.init ? settings.strength : undefined,
+      variationSeed: variation.strength > 0 ? (variation.seed + index) % 2 ** 32 : undefined,
+      variationSeedStrength: variation.strength > 0 ? variation.strength : undefined,
+      denoisingStrength: settings.init ? settings.strength : settings.hires?.strength,
       clipSkip: settings.clipSkip,
       rng: settings.rng === "cuda" ? "NV" : "CPU",
       version: `aquatint ${version}`,

@@ -12,7 +12,7 @@ import type { Networks } from "./networks.ts"
 import type { OtherFiles } from "./other-files.ts"
 import { presetFor } from "./presets.ts"
 import type { GenerateRequest } from "./request.ts"
-import { samplingFor } from "./samplers.ts"
+import { firstSampling, secondSampling } from "./samplers.ts"
 import { settle } from "./settings.ts"
 import { Trace } from "./trace.ts"
 import { Turns } from "./turns.ts"
@@ -89,9 +89,12 @@ export class Model {
     const began = performance.now()
     const preset = presetFor(ask, this.files, this.name)
     const settings = settle(ask, this.files, this.networks, preset)
-    const sampling = samplingFor(ask, settings, this.files.scheduler)
+    const { hires } = settings
+    const sampling = firstSampling(ask, settings, this.files.scheduler)
     const calls = sampling.timesteps.length || settings.steps
-    const { plan, controls, active } = await this.additions.plan(ask, settings, calls)
+    const later = hires && secondSampling(ask, hires, preset, this.files.scheduler)
+    const callsLater = later && (later.timesteps.length || hires.steps)
+    const { plan, second, controls, active } = await this.additions.plan(ask, settings, calls, callsLater)
     const adapters = new AdapterSet(this.networks, active, calls)
     const leave = await this.turns.take(
       { key: adapters.key, alone: adapters.scheduled || this.frugal },
@@ -113,6 +116,8 @@ export class Model {
       settings,
       sampling,
       plan,
+      second: hires && later && { hires, sampling: later, plan: second },
+      upscaler: async (name) => (name === "nearest" ? "nearest" : "lanczos"),
       controls,
       trace,
       signal,

@@ -143,6 +143,11 @@ export class Networks {
     return this.program(name, "unet", graph, { slow })
   }
 
+  /** Whether latents of these sizes are denoised by one graph. */
+  sharesDenoiser(a: readonly [number, number], b: readonly [number, number]): boolean {
+    return this.sizes(...a).unit === this.sizes(...b).unit
+  }
+
   private sizes(height: number, width: number) {
     const step = 2 ** (this.unet.down.length - 1)
     const { unit, h, w } = sides([Math.max(step, 8), step], height, width)

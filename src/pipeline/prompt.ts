@@ -19,23 +19,28 @@ export interface PromptPlan {
   readonly loras: readonly LoraTag[]
 }
 
+export interface PlanOptions {
+  readonly syntax: PromptSyntax
+  readonly tokenizers: readonly ClipTokenizer[]
+  /** Denoiser calls, which scheduled prompts count in. */
+  readonly calls: number
+  /** The scale asks for no guidance: then the negative prompt's length does not count either, unless AND parts need it. */
+  readonly unguided?: boolean
+  readonly words?: readonly WordTable[]
+  /** Denoiser calls of the first pass, where `calls` are those of the second: scheduled prompts count on. */
+  readonly firstPass?: number
+}
+
 /**
  * Parses both prompts in their dialect and brings them to one number of chunks, for each tokenizer of the model.
- * @param calls denoiser calls, which scheduled prompts count in
- * @param unguided the scale asks for no guidance: then the negative prompt's length does not count either, unless AND
- * parts need it
  */
 export function planPrompts(
   prompt: string,
   negative: string,
-  syntax: PromptSyntax,
-  tokenizers: readonly ClipTokenizer[],
-  calls: number,
-  unguided = false,
-  words?: readonly WordTable[],
+  { syntax, tokenizers, calls, unguided = false, words, firstPass }: PlanOptions,
 ): PromptPlan {
   const pairs = tokenizers.map((tokenizer) => {
-    const options = { tokenizer, syntax, steps: calls }
+    const options = { tokenizer, syntax, steps: calls, firstPass }
     const positive = encodePrompt(prompt, options)
     const unread = unguided && positive.parts.length === 1 && positive.parts[0]!.weight === 1
     const pair = [positive, encodePrompt(unread ? "" : negative, { ...options, negative: true })]

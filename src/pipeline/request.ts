@@ -3,6 +3,7 @@ import type { Picture } from "../image/pixels.ts"
 import type { Sides } from "../image/region.ts"
 import type { Strength } from "../text/networks.ts"
 import type { ControlRequest } from "./control.ts"
+import { checkHires, type HiresRequest } from "./hires.ts"
 import type { FileRef } from "./other-files.ts"
 
 /** A LoRA or one of its kin (LoCon, LoHa, LoKr, DoRA) and how strongly it acts. */
@@ -73,6 +74,14 @@ export interface GenerateRequest {
   fill?: Fill
   /** Outpainting: pixels that `init` grows by on each side; width and height follow from it. */
   extend?: Sides
+  /** A second pass over the enlarged result of the first (A1111's hires fix); text to image only. */
+  hires?: HiresRequest
+  /** The noise leans towards this seed's, picture i towards seed + i's. Default: random where a strength is given. */
+  variationSeed?: number
+  /** Share of the variation, 0..1, default 0; above 0 every picture has the same `seed`. */
+  variationStrength?: number
+  /** Size in pixels whose noise the picture keeps in its middle, so that a seed means the same scene at another size. */
+  seedFrom?: { readonly width: number; readonly height: number }
   /** Second guidance of instruct-pix2pix models, default 1.5. */
   imageCfg?: number
   /** Rescale of guided predictions (Lin et al. 2024, sec. 3.4), 0..1, default 0. */
@@ -86,7 +95,9 @@ export interface GenerateRequest {
   controls?: readonly ControlRequest[]
 }
 
-const ranges: Partial<Record<keyof GenerateRequest, readonly [number, number, "whole" | "real"]>> = {
+type Range = readonly [low: number, high: number, kind: "whole" | "real"]
+
+const ranges: Partial<Record<keyof GenerateRequest, Range>> = {
   steps: [1, 1000, "whole"],
   cfg: [0, 100, "real"],
   eta: [0, 1, "real"],
@@ -100,6 +111,8 @@ const ranges: Partial<Record<keyof GenerateRequest, readonly [number, number, "w
   guidanceRescale: [0, 1, "real"],
   maskPadding: [0, 1024, "whole"],
   maskBlur: [0, 256, "real"],
+  variationSeed: [0, 2 ** 32 - 1, "whole"],
+  variationStrength: [0, 1, "real"],
 }
 
 /** Longest prompt, in UTF-16 units. */
@@ -109,28 +122,34 @@ export const promptLimit = 8192
 export function checkRequest(ask: GenerateRequest): void {
   if (typeof ask.prompt !== "string")
     fail("REQUEST_PROMPT", "prompt is not a text", { hint: "give the prompt as a string" })
-  for (const field of ["prompt", "negative"] as const) {
-    const text = ask[field] ?? ""
-    if (text.length > promptLimit)
-      fail("REQUEST_PROMPT", `${field} has ${text.length} characters`, { hint: `use at most ${promptLimit}` })
-  }
-  for (const [field, [low, high, kind]] of Object.entries(ranges)) {
-    const value = ask[field as keyof GenerateRequest]
-    if (value === undefined) continue
-    const fits =
-      typeof value === "number" &&
-      value >= low &&
-      value <= high &&
-      (kind === "real" || Number.isInteger(value))
-    if (!fits)
-      fail("REQUEST_RANGE", `${field} is ${String(value)}`, {
-        hint: `use a ${kind === "whole" ? "whole " : ""}number from ${low} to ${high}`,
-        details: { field },
-      })
-  }
+  checkPrompt("prompt", ask.prompt)
+  checkPrompt("negative", ask.negative)
+  for (const [field, range] of Object.entries(ranges))
+    checkRange(field, ask[field as keyof GenerateRequest], range)
   checkInpainting(ask)
+  checkRange("seedFrom.width", ask.seedFrom?.width, [8, 8192, "whole"])
+  checkRange("seedFrom.height", ask.seedFrom?.height, [8, 8192, "whole"])
+  if (ask.hires) checkHires(ask.hires, ask)
   if (ask.rng !== undefined && ask.rng !== "cpu" && ask.rng !== "cuda")
     fail("REQUEST_RNG", `rng is ${String(ask.rng)}`, { hint: "use cpu or cuda" })
+}
+
+/** @throws REQUEST_PROMPT */
+export function checkPrompt(field: string, text: string | undefined): void {
+  if (text !== undefined && text.length > promptLimit)
+    fail("REQUEST_PROMPT", `${field} has ${text.length} characters`, { hint: `use at most ${promptLimit}` })
+}
+
+/** Refuses a number out of its range. @throws REQUEST_RANGE */
+export function checkRange(field: string, value: unknown, [low, high, kind]: Range): void {
+  if (value === undefined) return
+  const fits =
+    typeof value === "number" && value >= low && value <= high && (kind === "real" || Number.isInteger(value))
+  if (!fits)
+    fail("REQUEST_RANGE", `${field} is ${String(value)}`, {
+      hint: `use a ${kind === "whole" ? "whole " : ""}number from ${low} to ${high}`,
+      details: { field },
+    })
 }
 
 function checkInpainting(ask: GenerateRequest): void {

@@ -4,6 +4,8 @@ import { schedulerSampling } from "../diffusion/schedulers/index.ts"
 import type { ScheduleId } from "../diffusion/schedules.ts"
 import type { Sampling } from "../diffusion/types.ts"
 import { fail } from "../errors.ts"
+import { type Hires, hiresSchedule } from "./hires.ts"
+import type { Preset } from "./presets.ts"
 import type { GenerateRequest } from "./request.ts"
 import type { Settings } from "./settings.ts"
 
@@ -29,9 +31,11 @@ export function samplerChoice(
 }
 
 /** The model's own scheduler as its config says, or the sampler asked for over the model's noise levels. */
-export function samplingFor(ask: GenerateRequest, settings: Settings, scheduler: KTraining): Sampling {
-  const strength = settings.init && !settings.instruct ? settings.strength : undefined
-  const { steps, preset } = settings
+export function samplingFor(
+  ask: Pick<GenerateRequest, "sampler" | "schedule" | "eta">,
+  { steps, strength, preset }: { steps: number; strength: number | undefined; preset: Preset | null },
+  scheduler: KTraining,
+): Sampling {
   const unasked = ask.sampler === undefined && ask.schedule === undefined
   if (unasked && preset?.sampler === undefined)
     return schedulerSampling(scheduler, { steps, strength, eta: ask.eta })
@@ -40,4 +44,22 @@ export function samplingFor(ask: GenerateRequest, settings: Settings, scheduler:
     : samplerChoice(ask.sampler ?? "euler", ask.schedule)
   const eta = ask.eta ?? (unasked ? preset?.eta : undefined) ?? recipe.eta
   return kSampling({ ...recipe, training: scheduler, steps, strength, eta })
+}
+
+/** The sampling of a request's only or first pass. */
+export function firstSampling(ask: GenerateRequest, settings: Settings, scheduler: KTraining): Sampling {
+  const strength = settings.init && !settings.instruct ? settings.strength : undefined
+  return samplingFor(ask, { ...settings, strength }, scheduler)
+}
+
+/** The sampling of a second pass: its own sampler, else the first one's. */
+export function secondSampling(
+  ask: GenerateRequest,
+  hires: Hires,
+  preset: Preset | null,
+  scheduler: KTraining,
+): Sampling {
+  const { sampler = ask.sampler, schedule = hires.ask.sampler === undefined ? ask.schedule : undefined } =
+    hires.ask
+  return samplingFor({ sampler, schedule, eta: ask.eta }, { ...hiresSchedule(hires), preset }, scheduler)
 }

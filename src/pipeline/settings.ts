@@ -3,6 +3,7 @@ import type { Picture } from "../image/pixels.ts"
 import type { Sides } from "../image/region.ts"
 import { vaeFactor } from "../models/index.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
+import { type Hires, hiresOf } from "./hires.ts"
 import type { Networks } from "./networks.ts"
 import type { Preset } from "./presets.ts"
 import { checkRequest, checkSize, type Fill, type GenerateRequest, type InpaintArea } from "./request.ts"
@@ -22,6 +23,8 @@ export interface Settings {
   readonly seed: number
   readonly width: number
   readonly height: number
+  /** Pixels per latent. */
+  readonly factor: number
   readonly count: number
   readonly rng: "cpu" | "cuda"
   readonly strength: number
@@ -34,13 +37,35 @@ export interface Settings {
   readonly fill: Fill
   /** Pixels that the start picture was extended by. */
   readonly extended: Sides | undefined
+  readonly variation: VariationSettings
+  readonly hires: Hires | undefined
   readonly promptSyntax: "a1111" | "comfy" | "compel" | "plain"
   readonly zeroNegative: boolean
   readonly instruct: boolean
 }
 
-/** The seed of picture i. */
-export const seedOf = ({ seed }: Pick<Settings, "seed">, i: number): number => seed + i
+/** The seed of picture i: variations share one (A1111). */
+export const seedOf = ({ seed, variation }: Pick<Settings, "seed" | "variation">, i: number): number =>
+  variation.strength > 0 ? seed : seed + i
+
+/** How the noise of a picture is varied; `from` in pixels. */
+export interface VariationSettings {
+  readonly seed: number
+  readonly strength: number
+  readonly from: { readonly width: number; readonly height: number } | undefined
+}
+
+const randomSeed = () => Math.floor(Math.random() * 2 ** 32)
+
+const variationOf = ({
+  variationSeed,
+  variationStrength = 0,
+  seedFrom,
+}: GenerateRequest): VariationSettings => ({
+  seed: variationSeed ?? (variationStrength > 0 ? randomSeed() : 0),
+  strength: variationStrength,
+  from: seedFrom,
+})
 
 /** A config must not ask for a picture that fills the memory, in pixels. */
 const largestNative = 4096
@@ -111,18 +136,23 @@ export function settle(
   const channels = networks.unet.in_channels
   checkChannels(channels, latents, ask, files.path)
   const own = (key: string) => ownDefault(files, key)
+  const steps = ask.steps ?? own("steps") ?? preset?.steps ?? 20
+  const cfg = ask.cfg ?? own("cfg") ?? preset?.cfg ?? 7.5
+  const hires = hiresOf(ask, { width, height, steps, cfg }, step)
+  if (hires) checkSize(hires.width, hires.height, factor)
   return {
     prompt: ask.prompt,
     negative: ask.negative ?? "",
     preset,
-    steps: ask.steps ?? own("steps") ?? preset?.steps ?? 20,
-    cfg: ask.cfg ?? own("cfg") ?? preset?.cfg ?? 7.5,
+    steps,
+    cfg,
     imageCfg: ask.imageCfg ?? 1.5,
     guidanceRescale: ask.guidanceRescale ?? 0,
     clipSkip: ask.clipSkip,
-    seed: ask.seed ?? Math.floor(Math.random() * 2 ** 32),
+    seed: ask.seed ?? randomSeed(),
     width,
     height,
+    factor,
     count: ask.count ?? 1,
     rng: ask.rng ?? "cpu",
     strength: ask.strength ?? 0.75,
@@ -133,6 +163,8 @@ export function settle(
     maskBlur: ask.maskBlur ?? (ask.inpaintArea === "masked" ? 0 : undefined),
     fill: ask.fill ?? "original",
     extended: ask.extend,
+    variation: variationOf(ask),
+    hires,
     promptSyntax: ask.promptSyntax ?? "a1111",
     zeroNegative: files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined,
     instruct: channels === 2 * latents,

@@ -1,12 +1,13 @@
 import { pictureNoise } from "../diffusion/random.ts"
 import type { DrawNoise } from "../diffusion/types.ts"
+import { varied } from "../diffusion/variation.ts"
 import { f32 } from "../runtime/engine.ts"
 import { encode, moments, type Sized } from "./autoencode.ts"
 import type { Job } from "./generate.ts"
 import { hole, latentMask, maskInput, pictureInput } from "./inputs.ts"
 import type { ExtraChannels } from "./rows.ts"
 import type { Scene } from "./scene.ts"
-import type { Settings } from "./settings.ts"
+import { type Settings, seedOf } from "./settings.ts"
 import { modeLatents, type Planes } from "./vae.ts"
 
 /** What the start picture and the mask become for one picture of the batch. */
@@ -27,6 +28,19 @@ export interface PictureNoise {
   readonly noise: DrawNoise
   /** The draw that the picture begins from, varied as asked; it takes one draw of the stream. */
   readonly first: DrawNoise
+}
+
+/** Noise of picture i at a latent size: z_T and all that follows of its stream, 4 h w each. */
+export function noiseOf(settings: Settings, { channels, size }: Sized, i: number): PictureNoise {
+  const { rng, variation, factor } = settings
+  const seed = seedOf(settings, i)
+  const noise = pictureNoise(seed, rng, channels * size[0] * size[1])
+  if (variation.strength === 0 && !variation.from) return { seed, noise, first: noise }
+  const from = variation.from
+    ? ([Math.floor(variation.from.height / factor), Math.floor(variation.from.width / factor)] as const)
+    : null
+  const leaning = { seed: (variation.seed + i) % 2 ** 32, strength: variation.strength, from }
+  return { seed, noise, first: () => varied(noise(), [channels, ...size], { seed, rng, variation: leaning }) }
 }
 
 /** Start latents; the order of draws is that of diffusers' pipelines: the picture's sample, the noise, the hole's sample. */

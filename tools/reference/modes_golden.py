@@ -183,7 +183,111 @@ def pictures(out: Path) -> None:
     (out / "regions.json").write_text(json.dumps({"made_with": MADE_WITH, "boxes": boxes}) + "\n")
 
 
-PARTS = {"pictures": lambda models, out: pictures(out), "inpainting": inpainting}
+@torch.no_grad()
+def drawn(pipe, ask: dict, noise: torch.Tensor) -> torch.Tensor:
+    run = {"num_inference_steps": ask["steps"], "guidance_scale": ask["cfg"], "output_type": "latent"}
+    return pipe(ask["prompt"], latents=noise, width=ask["width"], height=ask["height"], **run).images
+
+
+@torch.no_grad()
+def hires(models: Path, out: Path) -> None:
+    """A first pass, its latents enlarged by torch, and a second pass over the last steps of a longer schedule."""
+    base = {"prompt": PROMPT, "model": "sd1-tiny", "seed": 5, "steps": 4, "cfg": 4.0, "width": 64, "height": 64}
+    cases = {
+        "latent": {"scale": 1.5, "strength": 0.6, "mode": "bilinear", "upscaler": "latent"},
+        "nearest-exact": {"scale": 1.5, "strength": 0.8, "steps": 3, "mode": "nearest-exact", "upscaler": "Latent (nearest-exact)"},
+        "cover": {"size": [96, 64], "grown": [96, 96], "strength": 0.5, "steps": 2, "mode": "bicubic-aa", "upscaler": "latent-bicubic-antialiased", "prompt": "a fox", "cfg": 2.5},
+        "lanczos": {"scale": 1.5, "strength": 0.7, "upscaler": "Lanczos"},
+    }
+    first = load(StableDiffusionPipeline, models, "sd1-tiny")
+    again = load(StableDiffusionImg2ImgPipeline, models, "sd1-tiny")
+    for name, more in cases.items():
+        generator = torch.Generator().manual_seed(base["seed"])
+        z = drawn(first, base, torch.randn(1, 4, 8, 8, generator=generator))
+        size = more.get("size") or [int(base[k] * more["scale"]) for k in ("width", "height")]
+        grown = more.get("grown", size)
+        generator = torch.Generator().manual_seed(base["seed"])
+        noise = torch.randn(1, 4, size[1] // 8, size[0] // 8, generator=generator)
+        if "mode" in more:
+            mode, aa = more["mode"].removesuffix("-aa"), more["mode"].endswith("-aa")
+            large = torch.nn.functional.interpolate(z, size=(grown[1] // 8, grown[0] // 8), mode=mode, antialias=aa)
+            cut = [(g - s) // 8 for g, s in zip(grown, size)]
+            large = large[:, :, cut[1] // 2 : large.shape[2] - (cut[1] + 1) // 2, cut[0] // 2 : large.shape[3] - (cut[0] + 1) // 2]
+        else:
+            picture = first.image_processor.postprocess(first.vae.decode(z / first.vae.config.scaling_factor).sample, output_type="pil")[0]
+            seen = again.image_processor.preprocess(picture.resize(size, Image.LANCZOS))
+            large = again.vae.encode(seen).latent_dist.sample(generator) * again.vae.config.scaling_factor
+        steps, strength = more.get("steps", base["steps"]), more["strength"]
+        total = int(steps / min(strength, 0.999))
+        fresh = torch.Generator().manual_seed(base["seed"])
+        result = again(
+            more.get("prompt", base["prompt"]),
+            image=large,
+            strength=min(1, (steps + 0.5) / total),
+            num_inference_steps=total,
+            guidance_scale=more.get("cfg", base["cfg"]),
+            generator=fresh,
+            output_type="latent",
+        ).images
+        write(out, f"hires-{name}", {"first": z, "noise": noise, "latents": result}, {"ask": base, "hires": more})
+
+
+def interpolations(models: Path, out: Path) -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, 3, 7, 5, generator=generator)
+    tensors = {"x": x[0]}
+    for mode in ("nearest", "nearest-exact", "bilinear", "bicubic", "bilinear-aa", "bicubic-aa"):
+        for size in ((10, 8), (14, 10), (7, 13), (4, 3)):
+            plain, aa = mode.removesuffix("-aa"), mode.endswith("-aa")
+            tensors[f"{mode} {size[0]}x{size[1]}"] = torch.nn.functional.interpolate(x, size=size, mode=plain, antialias=aa)[0]
+    write(out, "interpolations", tensors, {})
+
+
+def slerp(share: float, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """A1111's modules/rng.py: along the height."""
+    unit = [t / torch.norm(t, dim=1, keepdim=True) for t in (low, high)]
+    dot = (unit[0] * unit[1]).sum(1)
+    if dot.mean() > 0.9995:
+        return low * share + high * (1 - share)
+    angle = torch.acos(dot)
+    a, b = (torch.sin(s * angle) / torch.sin(angle) for s in (1 - share, share))
+    return a.unsqueeze(1) * low + b.unsqueeze(1) * high
+
+
+def variations(models: Path, out: Path) -> None:
+    """The noise a picture begins from, leaning to another seed's or taken from another size."""
+    rand = lambda seed, shape: torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    tensors, asks = {}, []
+    for i, (shape, strength, source) in enumerate(
+        [((4, 8, 8), 0.3, None), ((4, 6, 9), 1.0, None), ((4, 8, 12), 0.0, (6, 8)), ((4, 6, 6), 0.2, (8, 10)), ((4, 8, 6), 0.5, (5, 9))]
+    ):
+        seed, other = 3 + i, 40 + i
+        size = (4, *source) if source else shape
+        noise = rand(seed, size)
+        if strength:
+            noise = slerp(strength, noise, rand(other, size))
+        if source:
+            frame = rand(seed, shape)
+            dy, dx = (shape[1] - size[1]) // 2, (shape[2] - size[2]) // 2
+            w = size[2] if dx >= 0 else size[2] + 2 * dx
+            h = size[1] if dy >= 0 else size[1] + 2 * dy
+            ty, tx, fy, fx = max(dy, 0), max(dx, 0), max(-dy, 0), max(-dx, 0)
+            frame[:, ty : ty + h, tx : tx + w] = noise[:, fy : fy + h, fx : fx + w]
+            noise = frame
+        tensors[str(i)] = noise
+        asks.append({"seed": seed, "shape": list(shape), "variation": {"seed": other, "strength": strength, "from": source}})
+    same = rand(7, (4, 8, 8))
+    tensors["near"] = slerp(0.25, same, same * 1.5)
+    write(out, "variations", tensors, {"asks": asks})
+
+
+PARTS = {
+    "pictures": lambda models, out: pictures(out),
+    "inpainting": inpainting,
+    "hires": hires,
+    "interpolations": interpolations,
+    "variations": variations,
+}
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 import { parseSamplerLabel, parseScheduleLabel } from "../../diffusion/sampling.ts"
 import type { Infotext } from "../../image/infotext.ts"
+import type { HiresRequest } from "../hires.ts"
+import type { GenerateRequest } from "../request.ts"
 import { type Program, present, type Recipe, seedOf } from "./recipe.ts"
 
 /** Settings that a repeated picture would need and that are not repeated, by their key. */
 const ignored =
-  /^(Hires |Refiner|Variation seed|ENSD|Tiling|Mask |Inpaint|ControlNet|Token merging|Face restoration|Script|Eta|Sigma|Noise multiplier|Seed resize)/
+  /^(Hires (checkpoint|Module)|Refiner|ENSD|Tiling|Mask |Masked |Inpaint|SD upscale|ControlNet|Token merging|Face restoration|Script|Eta|Sigma|Noise multiplier)/
 
 /** A1111's infotext as its program means it: noise of CUDA unless RNG says CPU, A1111's reading of sampler labels. */
 export function infotextRecipe(info: Infotext): Recipe | null {
@@ -15,6 +17,7 @@ export function infotextRecipe(info: Infotext): Recipe | null {
   const own = program === "aquatint"
   const named = own ? { sampler, schedule: info.scheduleType } : labelOf(sampler, info.scheduleType)
   const { seed: known, unmet } = seedOf(seed)
+  const hires = hiresOf(info, own)
   return {
     program,
     version: version ?? null,
@@ -31,13 +34,15 @@ export function infotextRecipe(info: Infotext): Recipe | null {
       rng: noiseOf(info, program),
       promptSyntax: "a1111" as const,
       ...named,
+      ...variationOf(info),
+      hires,
     }),
     model: { name: info.model ?? null, hash: info.modelHash ?? null },
     loras: [],
     unmet: [
       ...unmet,
       ...(sampler && !own && named.sampler === undefined ? [`sampler ${label} is not known`] : []),
-      ...(info.denoisingStrength === undefined
+      ...(info.denoisingStrength === undefined || hires
         ? []
         : [`it began from another picture (strength ${info.denoisingStrength})`]),
       ...info.extra.filter(([key]) => ignored.test(key)).map(([key, value]) => `${key}: ${value}`),
@@ -69,4 +74,40 @@ function labelOf(
   const said = type && type !== "Automatic" ? parseScheduleLabel(type) : undefined
   const schedule = said ?? named.schedule ?? named.automatic
   return present({ sampler, schedule })
+}
+
+const sizeIn = (text: string | undefined): { width: number; height: number } | undefined => {
+  const found = /^(\d+)x(\d+)$/.exec(text ?? "")
+  return found ? { width: Number(found[1]), height: Number(found[2]) } : undefined
+}
+
+function variationOf({ variationSeed, variationSeedStrength, extra }: Infotext): Partial<GenerateRequest> {
+  const seedFrom = sizeIn(new Map(extra).get("Seed resize from"))
+  return present({ variationSeed, variationStrength: variationSeedStrength, seedFrom })
+}
+
+/** A second pass, told by "Hires upscale" or "Hires resize". */
+function hiresOf({ denoisingStrength, extra }: Infotext, own: boolean): HiresRequest | undefined {
+  const fields = new Map(extra)
+  const scale = fields.get("Hires upscale")
+  const size = sizeIn(fields.get("Hires resize"))
+  if (scale === undefined && !size) return undefined
+  const label = fields.get("Hires sampler")
+  const type = fields.get("Hires schedule type")
+  const sampler = own ? { sampler: label, schedule: type } : labelOf(label, type)
+  // a name and no path: infotexts come from strangers
+  const upscaler = fields.get("Hires upscaler")?.split(/[\\/]/).at(-1)
+  const number = (key: string) => (fields.has(key) ? Number(fields.get(key)) : undefined)
+  return present({
+    scale: size ? undefined : Number(scale),
+    width: size?.width || undefined,
+    height: size?.height || undefined,
+    upscaler,
+    steps: number("Hires steps") || undefined,
+    strength: denoisingStrength,
+    cfg: number("Hires CFG Scale"),
+    prompt: fields.get("Hires prompt"),
+    negative: fields.get("Hires negative prompt"),
+    ...sampler,
+  })
 }

@@ -44,11 +44,28 @@ test("AUTOMATIC1111: a schedule type left out is the sampler's own; RNG: CPU; hi
   const hires = of(
     "Steps: 20, Sampler: Nonesuch, Seed: 1, Size: 64x64, Denoising strength: 0.4, Hires upscale: 2",
   )
-  expect(hires.unmet).toEqual([
-    "sampler Nonesuch is not known",
-    "it began from another picture (strength 0.4)",
-    "Hires upscale: 2",
-  ])
+  expect(hires.unmet).toEqual(["sampler Nonesuch is not known"])
+  expect(hires.request.hires).toEqual({ scale: 2, strength: 0.4 })
+  const repaint = of("Steps: 20, Seed: 1, Size: 64x64, Denoising strength: 0.4, Mask blur: 4")
+  expect(repaint.unmet).toEqual(["it began from another picture (strength 0.4)", "Mask blur: 4"])
+  const more = of(
+    'Steps: 20, Sampler: Euler a, Seed: 1, Size: 64x64, Variation seed: 5, Variation seed strength: 0.2, Seed resize from: 48x32, Denoising strength: 0.5, Hires resize: 96x0, Hires steps: 8, Hires upscaler: Latent (nearest-exact), Hires sampler: DPM++ 2M, Hires CFG Scale: 5, Hires prompt: "a fox, sharp"',
+  )
+  expect(more.request).toMatchObject({
+    variationSeed: 5,
+    variationStrength: 0.2,
+    seedFrom: { width: 48, height: 32 },
+    hires: {
+      width: 96,
+      upscaler: "Latent (nearest-exact)",
+      steps: 8,
+      strength: 0.5,
+      sampler: "DPM++ 2M",
+      schedule: "karras",
+      cfg: 5,
+      prompt: "a fox, sharp",
+    },
+  })
   expect("sampler" in hires.request).toBe(false)
 })
 
