@@ -32,9 +32,9 @@ export function adapterLines(reports: readonly AdapterReport[]): string[] {
 /** One more of a repeatable option. */
 export const another = (text: string, before: readonly string[] = []): string[] => [...before, text]
 
-const fields = ["model", "image", "weight", "start", "end", "guess", "preprocess"] as const
+const fields = ["model", "image", "weight", "start", "end", "guess", "preprocess", "encoder"] as const
 
-/** Reads `model=PATH,image=PATH[,weight=1][,start=0][,end=1][,guess=true][,preprocess=canny]`; paths may hold commas. */
+/** Reads `model=PATH,image=PATH[,weight=1][,start=0][,end=1][,guess=true][,preprocess=canny][,encoder=PATH]`; paths may hold commas. */
 export async function control(
   text: string,
   open: (path: string) => Promise<Picture>,
@@ -47,7 +47,7 @@ export async function control(
     if (!field) refuse(text, `${part} is none of its fields`)
     found[field] = part.slice(at + 1)
   }
-  const { model, image, guess, preprocess } = found
+  const { model, image, guess, preprocess, encoder } = found
   if (!model || !image) return refuse(text, `it names no ${model ? "image" : "model"}`)
   if (guess !== undefined && guess !== "true" && guess !== "false") refuse(text, `guess is ${guess}`)
   const way = preprocessors.find((name) => name === (preprocess ?? "none"))
@@ -64,12 +64,13 @@ export async function control(
     end: number("end"),
     guess: guess === "true",
     preprocess: way,
+    ...(encoder ? { encoder } : {}),
   }
 }
 
 function refuse(text: string, why: string): never {
   throw new AquatintError("USAGE_CONTROL", `--control ${text}: ${why}`, {
-    hint: `write model=PATH,image=PATH and, as you like, weight=1, start=0, end=1, guess=true, preprocess=${preprocessors.join("|")}`,
+    hint: `write model=PATH,image=PATH and, as you like, weight=1, start=0, end=1, guess=true, preprocess=${preprocessors.join("|")}, for an IP-Adapter encoder=PATH`,
   })
 }
 

@@ -1,11 +1,26 @@
 export { type ClipConfig, ClipText, clipConfig, clipGraph, endPosition } from "./clip.ts"
 export {
+  ClipVision,
+  type ClipVisionConfig,
+  clipVisionConfig,
+  clipVisionGraph,
+  visionTokens,
+} from "./clip-vision.ts"
+export {
   ControlNet,
   type ControlNetConfig,
   controlNetConfig,
   controlNetGraph,
   hintFactor,
 } from "./controlnet.ts"
+export { IpImageProjection, type IpProjection, ipProjection, ipProjectionGraph } from "./ip-adapter.ts"
+export {
+  featureChannels,
+  T2iAdapter,
+  type T2iAdapterConfig,
+  t2iAdapterConfig,
+  t2iAdapterGraph,
+} from "./t2i-adapter.ts"
 export {
   AutoencoderTiny,
   type TinyVaeConfig,
@@ -13,6 +28,6 @@ export {
   tinyEncoderGraph,
   tinyVaeConfig,
 } from "./tiny-vae.ts"
-export { sinusoid, UNet, unetGraph } from "./unet.ts"
+export { sinusoid, UNet, type UNetParts, unetGraph } from "./unet.ts"
 export { type UNetConfig, unetConfig } from "./unet-config.ts"
 export { AutoencoderKL, decoderGraph, encoderGraph, type VaeConfig, vaeConfig, vaeFactor } from "./vae.ts"

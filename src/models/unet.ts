@@ -5,6 +5,7 @@ import {
   bind,
   Conv2d,
   GroupNorm,
+  type ImagePrompt,
   Linear,
   Module,
   TransformerBlock,
@@ -120,7 +121,7 @@ export class SpatialTransformer extends Module<SpatialConfig> {
     ? new Linear({ in: this.inner, out: this.c.channels })
     : new Conv2d({ in: this.inner, out: this.c.channels, k: 1 })
 
-  forward(x: Tensor, context: Tensor): Tensor {
+  forward(x: Tensor, context: Tensor, images: readonly ImagePrompt[] = []): Tensor {
     // b c h w   b t context
     const [, , h, w] = x.dims("b c h w")
     const flat = (y: Tensor) => y.rearrange("b c h w -> b (h w) c")
@@ -128,7 +129,7 @@ export class SpatialTransformer extends Module<SpatialConfig> {
     const linear = this.c.unet.use_linear_projection
     const normed = this.norm.forward(x)
     const into = linear ? this.projIn.forward(flat(normed)) : flat(this.projIn.forward(normed))
-    const y = this.transformerBlocks.reduce((z, block) => block.forward(z, context), into)
+    const y = this.transformerBlocks.reduce((z, block) => block.forward(z, context, images), into)
     return x.add(linear ? spatial(this.projOut.forward(y)) : this.projOut.forward(spatial(y)))
   }
 }
@@ -140,6 +141,7 @@ const transformers = (level: Level, unet: UNetConfig) =>
 export interface Flow {
   temb: Tensor
   context: Tensor
+  images?: readonly ImagePrompt[]
 }
 
 export class DownBlock extends Module<{ in: number; level: Level; last: boolean; unet: UNetConfig }> {
@@ -164,13 +166,17 @@ export class DownBlock extends Module<{ in: number; level: Level; last: boolean;
       ]
 
   /** The result of every layer; the last goes on, all return on the way up. */
-  forward(x: Tensor, { temb, context }: Flow): Tensor[] {
+  forward(x: Tensor, { temb, context, images }: Flow, told: (like: Tensor) => Tensor = (h) => h): Tensor[] {
     const outs: Tensor[] = []
+    // a T2I-Adapter speaks after the last attention, or after the block where there is none (Mou et al. 2023)
+    const within = this.attentions.length > 0
     this.resnets.forEach((resnet, i) => {
       const h = resnet.forward(outs.at(-1) ?? x, temb)
-      outs.push(this.attentions[i]?.forward(h, context) ?? h)
+      const y = this.attentions[i]?.forward(h, context, images) ?? h
+      outs.push(within && i === this.resnets.length - 1 ? told(y) : y)
     })
     for (const { conv } of this.downsamplers) outs.push(conv.forward(outs.at(-1)!))
+    if (!within) outs.push(told(outs.pop()!))
     return outs
   }
 }
@@ -188,10 +194,10 @@ export class MidBlock extends Module<{ channels: number; unet: UNetConfig }> {
     : []
   resnets = Array.from({ length: this.mid.attention ? 2 : 1 }, () => new ResBlock(this.res))
 
-  forward(x: Tensor, { temb, context }: Flow): Tensor {
+  forward(x: Tensor, { temb, context, images }: Flow): Tensor {
     const h = this.resnets[0]!.forward(x, temb)
     return this.attentions.length > 0
-      ? this.resnets[1]!.forward(this.attentions[0]!.forward(h, context), temb)
+      ? this.resnets[1]!.forward(this.attentions[0]!.forward(h, context, images), temb)
       : h
   }
 }
@@ -211,10 +217,10 @@ class UpBlock extends Module<{
   )
   upsamplers = this.c.last ? [] : [new Upsample({ channels: this.out })]
 
-  forward(x: Tensor, skips: Tensor[], { temb, context }: Flow): Tensor {
+  forward(x: Tensor, skips: Tensor[], { temb, context, images }: Flow): Tensor {
     const h = this.resnets.reduce((y, resnet, i) => {
       const joined = resnet.forward(concat([y, skips.pop()!], 1), temb)
-      return this.attentions[i]?.forward(joined, context) ?? joined
+      return this.attentions[i]?.forward(joined, context, images) ?? joined
     }, x)
     // the next skip knows the size to return to, odd ones included
     return this.upsamplers[0]?.forward(h, skips.at(-1)!.shape[2]!, skips.at(-1)!.shape[3]!) ?? h
@@ -255,6 +261,10 @@ export interface Extras {
   guidance?: Tensor
   /** How many ControlNets add to the skips and to the middle: inputs `control0.r0` ..., shaped as what they are added to. */
   controls?: number
+  /** Channels of a T2I-Adapter's features, level by level: inputs `features0` ..., one row for all. */
+  features?: readonly number[]
+  /** Pictures that speak beside the prompt. */
+  images?: readonly ImagePrompt[]
 }
 
 /** Time, guidance and size embeddings in one vector: b time. */
@@ -321,11 +331,23 @@ export class UNet extends Module<UNetConfig> {
     // b 4 h w   1   b t context
     const embedded = embedTime(this, t, x.shape[0]!, extras)
     const after = this.c.time_embedding_act_fn
-    const flow = { temb: after ? act(after)(embedded) : embedded, context }
+    const flow = {
+      temb: after ? act(after)(embedded) : embedded,
+      context,
+      ...(extras.images ? { images: extras.images } : {}),
+    }
+    const features = [...(extras.features ?? [])]
+    const count = features.length
+    const hear = (like: Tensor): Tensor => {
+      if (features.length === 0 || features[0] !== like.shape[1]) return like
+      const name = `features${count - features.length}`
+      features.shift()
+      return like.add(input(name, [1, ...like.shape.slice(1)]))
+    }
     const centred = this.c.center_input_sample ? x.mul(2).sub(1) : x
     let skips = [this.convIn.forward(centred)]
-    for (const block of this.downBlocks) skips.push(...block.forward(skips.at(-1)!, flow))
-    let h = this.midBlock?.forward(skips.at(-1)!, flow) ?? skips.at(-1)!
+    for (const block of this.downBlocks) skips.push(...block.forward(skips.at(-1)!, flow, hear))
+    let h = this.midBlock ? hear(this.midBlock.forward(skips.at(-1)!, flow)) : skips.at(-1)!
     for (let k = 0; k < (extras.controls ?? 0); k++) {
       const count = skips.length
       const told = (i: number, like: Tensor) => like.add(input(`control${k}.r${i}`, like.shape))
@@ -337,6 +359,12 @@ export class UNet extends Module<UNetConfig> {
   }
 }
 
+/** What is added to a U-Net beside its own inputs. */
+export interface UNetParts extends Pick<Extras, "controls" | "features"> {
+  /** Image prompts, by the name before their weights' names and the number of their tokens: inputs `image0`, `image0.scale` ... */
+  images?: readonly { id: string; tokens: number }[]
+}
+
 /**
  * The U-Net as a graph. Inputs: `latents` b c h w, `timestep` 1, `context` b t d, and as configured `text_embeds`,
  * `time_ids`, `guidance`. Output: `out` b c h w, in the model's own parametrisation.
@@ -344,15 +372,20 @@ export class UNet extends Module<UNetConfig> {
 export function unetGraph(
   c: UNetConfig,
   sizes: { b: Dim; h: Dim; w: Dim; tokens: Dim },
-  controls = 0,
+  { controls = 0, features = [], images = [] }: UNetParts = {},
 ): { net: UNet; graph: Graph } {
   const net = bind(new UNet(c))
   const { context, extras } = conditionInputs(c, sizes)
+  const prompts = images.map(({ id, tokens }, i) => ({
+    id,
+    tokens: input(`image${i}`, [sizes.b, tokens, context.shape[2]!]),
+    scale: input(`image${i}.scale`, [1, 1, 1]),
+  }))
   const out = net.forward(
     input("latents", [sizes.b, c.in_channels, sizes.h, sizes.w]),
     input("timestep", [1]),
     context,
-    { ...extras, controls },
+    { ...extras, controls, features, images: prompts },
   )
   return { net, graph: { outputs: { out } } }
 }

@@ -1,6 +1,20 @@
-import type { Tensor } from "../graph/index.ts"
+import { nameOf, parameter, type Tensor } from "../graph/index.ts"
 import { LayerNorm, Linear } from "./layers.ts"
 import { Module } from "./module.ts"
+
+/** A picture that speaks beside the prompt (IP-Adapter, Ye et al. 2023): its tokens have keys and values of their own. */
+export interface ImagePrompt {
+  /** Before the names of its weights. */
+  readonly id: string
+  /** b n d */
+  readonly tokens: Tensor
+  /** 1 1 1 */
+  readonly scale: Tensor
+}
+
+/** Name of an image prompt's weight for an attention to the prompt, which is named by its `to_k`. */
+export const imageKey = (id: string, toK: string, part: "k" | "v"): string =>
+  `${id} ${toK.replace(/to_k\.weight$/, "")}to_${part}_ip`
 
 /** Multi-head attention as diffusers lays out its keys; `context` is what keys and values are made of. */
 export class Attention extends Module<{
@@ -17,11 +31,21 @@ export class Attention extends Module<{
   toV = new Linear({ in: this.c.context, out: this.inner, bias: this.c.bias ?? false })
   toOut = [new Linear({ in: this.inner, out: this.c.out ?? this.c.size })]
 
-  forward(x: Tensor, context = x): Tensor {
+  forward(x: Tensor, context = x, images: readonly ImagePrompt[] = []): Tensor {
     // b s d   b t context
+    const { heads } = this.c
+    const q = this.toQ.forward(x)
     const k = this.toK.forward(context) // b t inner
     const v = this.toV.forward(context)
-    return this.toOut[0]!.forward(this.toQ.forward(x).attention(k, v, { heads: this.c.heads }))
+    const toK = images.length > 0 ? nameOf(this.toK.weight.tensor) : ""
+    const heard = images.map(({ id, tokens, scale }) => {
+      const [kIp, vIp] = (["k", "v"] as const).map((part) =>
+        tokens.linear(parameter(imageKey(id, toK, part), [this.inner, tokens.shape[2] as number])),
+      ) as [Tensor, Tensor]
+      // attention is linear in its values
+      return q.attention(kIp, vIp.mul(scale), { heads })
+    })
+    return this.toOut[0]!.forward(heard.reduce((h, y) => h.add(y), q.attention(k, v, { heads })))
   }
 }
 
@@ -64,11 +88,11 @@ export class TransformerBlock extends Module<BlockConfig> {
   norm3 = new LayerNorm({ size: this.c.size })
   ff = new FeedForward(this.c)
 
-  forward(x: Tensor, context: Tensor): Tensor {
+  forward(x: Tensor, context: Tensor, images: readonly ImagePrompt[] = []): Tensor {
     // b s d   b t context
     const normed = this.norm1.forward(x)
     const h = x.add(this.attn1.forward(normed, this.c.onlyCross ? context : normed))
-    const g = h.add(this.attn2.forward(this.norm2.forward(h), context))
+    const g = h.add(this.attn2.forward(this.norm2.forward(h), context, images))
     return g.add(this.ff.forward(this.norm3.forward(g)))
   }
 }

@@ -1,4 +1,4 @@
-export { Attention, type BlockConfig, TransformerBlock } from "./attention.ts"
+export { Attention, type BlockConfig, type ImagePrompt, imageKey, TransformerBlock } from "./attention.ts"
 export {
   type Activation,
   activation,

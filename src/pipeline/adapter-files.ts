@@ -1,11 +1,12 @@
 import { readdir, realpath, stat } from "node:fs/promises"
 import { basename, dirname, extname, isAbsolute, join, resolve, sep } from "node:path"
 import { fail } from "../errors.ts"
-import { openControlNet } from "../weights/components.ts"
+import { openControlNet, openImageEncoder } from "../weights/components.ts"
 import { scanFinite } from "../weights/finite.ts"
 import type { Component } from "../weights/model-files.ts"
 import { openSafetensors, withFile } from "../weights/open-file.ts"
-import type { OpenedFile } from "./other-files.ts"
+import { seesWith } from "./image-prompts.ts"
+import type { Guide, OpenedFile } from "./other-files.ts"
 
 /** Folders in which programs keep what goes beside a model, by what it is. */
 const folders = {
@@ -98,10 +99,42 @@ const nameOf = (path: string): string => {
   return /^(pytorch_lora_weights|adapter_model|learned_embeds)$/.test(stem) ? basename(dirname(path)) : stem
 }
 
-/** A ControlNet's folder or file, with finite weights. @throws CONTROLNET_NOT_ONE, WEIGHTS_NOT_FINITE, FOLDER_*, FILE_* */
-export async function openControl(path: string): Promise<{ id: string; component: Component }> {
+/**
+ * The folder or file of a ControlNet, T2I-Adapter or IP-Adapter, with finite weights; an IP-Adapter's picture encoder is
+ * looked for beside it and in the model's folder. @throws CONTROLNET_NOT_ONE, IMAGE_ENCODER_*, WEIGHTS_NOT_FINITE, FOLDER_*, FILE_*
+ */
+export async function openControl(
+  path: string,
+  { encoder, model }: { encoder?: string | undefined; model: string },
+): Promise<Guide & { encoder?: Guide }> {
+  const guide = await sound(path, openControlNet)
+  if (guide.component.className !== "IPAdapter") return guide
+  const places = encoder === undefined ? encodersNear(path, model) : [encoder]
+  for (const place of places) {
+    if (!(await stat(place).catch(() => null))) continue
+    const found = await sound(place, openImageEncoder)
+    if (encoder !== undefined || seesWith(guide.component, found.component))
+      return { ...guide, encoder: found }
+  }
+  return fail("IMAGE_ENCODER_NOT_FOUND", `${path} has no picture encoder that fits beside it`, {
+    file: path,
+    hint: "name one: encoder=PATH, the folder image_encoder of h94/IP-Adapter",
+  })
+}
+
+/** Where published adapters have their encoder: the SDXL ones that see with the smaller one, in the other folder. */
+const encodersNear = (path: string, model: string): string[] =>
+  [
+    dirname(resolve(path)),
+    join(dirname(dirname(resolve(path))), "models"),
+    resolve(model),
+    dirname(resolve(model)),
+  ].map((folder) => join(folder, "image_encoder"))
+
+/** Opens a network's files and refuses NaN in them, once per state of the files. */
+async function sound(path: string, open: (path: string) => Promise<Component>): Promise<Guide> {
   if (/\.(ckpt|pt|pth|bin)$/i.test(path)) refusePickle(path)
-  const component = await openControlNet(path)
+  const component = await open(path)
   const states = await Promise.all(component.files.map((file) => stat(file)))
   const id = [resolve(path), ...states.map(({ ino, size, mtimeMs }) => `${ino}-${size}-${mtimeMs}`)].join(" ")
   if (!vouched.has(id))

@@ -90,8 +90,8 @@ export class Additions {
     const parts: ControlPart[] = []
     for (const request of controls) {
       checkControl(request)
-      const part = { ...(await this.others.control(request.model)), request }
-      this.networks.addControl(part.id, part.component)
+      const part = { ...(await this.others.control(request.model, request.encoder)), request }
+      if (part.component.className === "ControlNetModel") this.networks.addControl(part.id, part.component)
       parts.push(part)
     }
     return parts

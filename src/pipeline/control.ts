@@ -2,13 +2,16 @@ import { fail } from "../errors.ts"
 import { type Picture, toRgb } from "../image/pixels.ts"
 import { type Preprocessor, preprocess } from "../image/preprocess.ts"
 import { resize } from "../image/resize.ts"
+import type { UNetParts } from "../models/index.ts"
 import { type Feed, f32, isRef, type Ref, type Value } from "../runtime/engine.ts"
 import type { Program } from "../runtime/program.ts"
 import type { Component } from "../weights/model-files.ts"
+import { Features } from "./features.ts"
+import { ImagePrompts } from "./image-prompts.ts"
 import type { Networks } from "./networks.ts"
 import type { FileRef } from "./other-files.ts"
 
-/** A ControlNet and the picture it reads. */
+/** A ControlNet, a T2I-Adapter or an IP-Adapter, and the picture it reads. */
 export interface ControlRequest {
   /** Folder or `.safetensors` file. */
   model: FileRef
@@ -20,6 +23,8 @@ export interface ControlRequest {
   end?: number
   /** Lead also without words: only the prompt's rows hear it, finer levels less. Default false. */
   guess?: boolean
+  /** The picture encoder of an IP-Adapter: folder or file; default: a folder `image_encoder` beside it or in the model's folder. */
+  encoder?: FileRef
   /** What makes the condition picture out of `image`; default `none`: it is one already. */
   preprocess?: Preprocessor
 }
@@ -47,6 +52,32 @@ export interface ControlPart {
   readonly id: string
   readonly component: Component
   readonly request: ControlRequest
+  /** An IP-Adapter's picture encoder. */
+  readonly encoder?: { readonly id: string; readonly component: Component }
+}
+
+const isKind = (className: string) => (part: ControlPart) => part.component.className === className
+
+/** One call of the denoiser. */
+export interface ControlCall {
+  readonly index: number
+  readonly rows: number
+  readonly size: readonly [number, number]
+  /** The first row is the negative prompt's. */
+  readonly guided: boolean
+  /** The first row alone is the prompt's (instruct-pix2pix). */
+  readonly instruct: boolean
+}
+
+/** Whether something with a start and an end is in force at a call, as diffusers counts. */
+export function inForce(
+  { start = 0, end = 1 }: Pick<ControlRequest, "start" | "end">,
+  index: number,
+  calls: number,
+): boolean {
+  // one call can come after the last that was counted, where a sampler adapts its steps
+  const at = Math.min(index, calls - 1)
+  return !(at / calls < start || (at + 1) / calls > end)
 }
 
 /** A ControlNet at work. */
@@ -60,16 +91,33 @@ interface Active {
   readonly guess: boolean
 }
 
-/** The ControlNets of one generation: what they add to the U-Net's skips, call by call. */
+/** What pictures add to the U-Net, call by call: ControlNets to its skips, T2I-Adapters to its levels, IP-Adapters to its attention. */
 export class Controls {
   private readonly active: readonly Active[]
   private readonly calls: number
+  private readonly features: Features | null
+  private readonly images: ImagePrompts | null
   private readonly silent = new Map<string, Record<string, Ref>>()
   private readonly strengths = new Map<string, Value>()
 
-  private constructor(active: readonly Active[], calls: number) {
+  private constructor(
+    active: readonly Active[],
+    calls: number,
+    { features, images }: { features: Features | null; images: ImagePrompts | null },
+  ) {
     this.active = active
     this.calls = calls
+    this.features = features
+    this.images = images
+  }
+
+  /** What the U-Net must be built with. */
+  get parts(): UNetParts {
+    return {
+      controls: this.active.length,
+      ...(this.features ? { features: this.features.channels } : {}),
+      ...(this.images ? { images: this.images.parts } : {}),
+    }
   }
 
   /** @param size latent height and width */
@@ -84,7 +132,10 @@ export class Controls {
     }: { width: number; height: number; size: readonly [number, number]; calls: number },
   ): Promise<Controls> {
     const active: Active[] = []
-    for (const { id, component, request } of asked) {
+    const run = { width, height, size, calls }
+    const features = await Features.prepare(networks, asked.filter(isKind("T2IAdapter")), run)
+    const images = await ImagePrompts.prepare(networks, asked.filter(isKind("IPAdapter")), calls)
+    for (const { id, component, request } of asked.filter(isKind("ControlNetModel"))) {
       const config = networks.addControl(id, component)
       const guess = (request.guess ?? false) || config.global_pool_conditions
       active.push({
@@ -97,11 +148,7 @@ export class Controls {
         guess,
       })
     }
-    return new Controls(active, calls)
-  }
-
-  get count(): number {
-    return this.active.length
+    return new Controls(active, calls, { features, images })
   }
 
   /**
@@ -113,9 +160,9 @@ export class Controls {
   async residuals(
     shared: Readonly<Record<string, Value>>,
     x: Float32Array,
-    call: { index: number; rows: number; size: readonly [number, number]; guided: boolean },
+    call: ControlCall,
   ): Promise<Record<string, Feed>> {
-    const out: Record<string, Feed> = {}
+    const out: Record<string, Feed> = { ...this.features?.at(call.index), ...this.images?.at(call) }
     for (const [k, control] of this.active.entries()) {
       const spoken = await this.one(control, k, shared, x, call)
       for (const [name, ref] of Object.entries(spoken)) out[`control${k}.${name}`] = ref
@@ -128,17 +175,10 @@ export class Controls {
     k: number,
     shared: Readonly<Record<string, Value>>,
     x: Float32Array,
-    {
-      index,
-      rows,
-      size,
-      guided,
-    }: { index: number; rows: number; size: readonly [number, number]; guided: boolean },
+    { index, rows, size, guided }: ControlCall,
   ): Promise<Record<string, Ref>> {
     const { program, hint, channels, weight, start, end, guess } = control
-    // one call can come after the last that was counted, where a sampler adapts its steps
-    const at = Math.min(index, this.calls - 1)
-    const off = at / this.calls < start || (at + 1) / this.calls > end
+    const off = !inForce({ start, end }, index, this.calls)
     const key = `${k} ${rows} ${shared.context!.shape[1]}`
     if (off && this.silent.has(key)) return this.silent.get(key)!
     const one = channels * size[0] * size[1]
@@ -170,7 +210,7 @@ export class Controls {
   async free(residuals: Readonly<Record<string, Feed>>): Promise<void> {
     const kept = new Set([...this.silent.values()].flatMap((refs) => Object.values(refs)))
     const refs = Object.values(residuals).filter((feed): feed is Ref => isRef(feed) && !kept.has(feed))
-    await this.active[0]?.program.free(refs)
+    if (refs.length > 0) await this.active[0]?.program.free(refs)
   }
 
   /** Gives back the rest. */

@@ -26,6 +26,7 @@ import {
   tinyVaeConfig,
   UNet,
   type UNetConfig,
+  type UNetParts,
   unetConfig,
   unetGraph,
   vaeConfig,
@@ -94,6 +95,22 @@ export class Networks {
     })
   }
 
+  /** Takes a network in under a name of its own, checked against its weights. @throws WEIGHTS_DO_NOT_FIT */
+  take(key: string, net: Module, component: Component): void {
+    if (!this.weights.has(key)) this.fit(key, net, component, key.split(" ")[0]!)
+  }
+
+  /** Weights under names of their own, for graphs that add to a network. */
+  lay(key: string, weights: ReadonlyMap<string, TensorView>): void {
+    if (!this.weights.has(key))
+      this.weights.set(key, new Map([...weights].map(([name, view]) => [name, storedView(view)])))
+  }
+
+  /** A network that was taken in, compiled once under a name that begins with its key's first word. */
+  taken(name: string, key: string, graph: () => Graph): Promise<Program> {
+    return this.program(name, key, graph)
+  }
+
   private fit(key: string, net: Module, component: Component, family: string): void {
     const model = `${family}.${key.split(" ")[0]}`
     const views = fitWeights(expected(net), component.weights, {
@@ -108,15 +125,21 @@ export class Networks {
     key: string,
     weights: string,
     graph: () => Graph,
-    options: Pick<CompileOptions, "slow" | "keeps" | "fleeting"> = {},
+    options: Pick<CompileOptions, "slow" | "keeps" | "fleeting"> & { more?: readonly string[] } = {},
   ): Promise<Program> {
     const known = this.programs.get(key)
     if (known) return known
-    const made = compile(this.engine, graph(), this.weights.get(weights)!, {
+    const { more = [], ...how } = options
+    const own = this.weights.get(weights)!
+    const all =
+      more.length === 0
+        ? own
+        : new Map([own, ...more.map((m) => this.weights.get(m)!)].flatMap((m) => [...m]))
+    const made = compile(this.engine, graph(), all, {
       device: this.device,
       read: this.read,
       patches: this.patches.get(weights),
-      ...options,
+      ...how,
     })
     this.programs.set(key, made)
     made.catch(() => this.programs.delete(key))
@@ -133,14 +156,20 @@ export class Networks {
   }
 
   /** The U-Net for latents of this size, on request with maps of its attention to the prompt; sizes that divide by a power of two share a cheaper graph. */
-  denoiser(height: number, width: number, controls = 0, watched = false): Promise<Program> {
+  denoiser(height: number, width: number, parts: UNetParts = {}, watched = false): Promise<Program> {
     const { unit, sizes } = this.sizes(height, width)
-    const name = `unet ${unit} ${controls}${watched ? " watched" : ""}`
+    const { controls = 0, features = [], images = [] } = parts
+    const more = images.map(({ id }) => id)
+    const name = `unet ${unit} ${controls} ${features} ${more}${watched ? " watched" : ""}`
+    const inputs = images.flatMap((_, i) => [`image${i}`, `image${i}.scale`])
     const graph = () => {
-      const plain = unetGraph(this.unet, sizes, controls).graph
+      const plain = unetGraph(this.unet, sizes, parts).graph
       return watched ? watchAttention(plain, "latents", "context") : plain
     }
-    return this.program(name, "unet", graph, { slow })
+    return this.program(name, "unet", graph, {
+      slow: [slow[0]!, [...slow[1]!, ...inputs], slow[2]!],
+      more,
+    })
   }
 
   /** Whether latents of these sizes are denoised by one graph. */

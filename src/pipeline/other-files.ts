@@ -14,10 +14,19 @@ export interface OpenedFile {
 /** What a caller names such a file by: a path, in browsers a Blob or a File. */
 export type FileRef = string | Blob
 
+/** A network that leads a drawing. */
+export interface Guide {
+  readonly id: string
+  readonly component: Component
+}
+
 /** How one platform opens files beside the model. */
 export interface OtherFiles {
   /** By path, or by name beside the model; what a prompt names, by name alone. @throws ADAPTER_NOT_FOUND, EMBEDDING_NOT_FOUND, SAFETENSORS_* */
   open(ref: FileRef, what: "adapter" | "embedding", fromPrompt?: boolean): Promise<OpenedFile>
-  /** A ControlNet's config and weights, under a name that changes with its files. @throws CONTROLNET_NOT_ONE, FOLDER_* */
-  control(ref: FileRef): Promise<{ id: string; component: Component }>
+  /**
+   * Config and weights of a ControlNet, a T2I-Adapter or an IP-Adapter, under a name that changes with its files; an
+   * IP-Adapter's picture encoder with it. @throws CONTROLNET_NOT_ONE, IMAGE_ENCODER_*, FOLDER_*
+   */
+  control(ref: FileRef, encoder?: FileRef): Promise<Guide & { encoder?: Guide }>
 }

@@ -133,7 +133,7 @@ export class Rows {
         )
     }
     const shared = { ...inputs, timestep: f32(Float32Array.of(t), [1]) }
-    const about = { index: call, rows, size, guided: this.guided }
+    const about = { index: call, rows, size, guided: this.guided, instruct: this.options.instruct }
     const told: Record<string, Feed> = (await controls?.residuals(shared, x, about)) ?? {}
     const outputs = await net.run({
       ...shared,

@@ -76,7 +76,10 @@ export class StableDiffusion extends Model {
         others: {
           open: async (ref, what, fromPrompt) =>
             typeof ref === "string" ? openWeights(await find(ref, what, fromPrompt)) : refuseBlob(),
-          control: async (ref) => openControl(typeof ref === "string" ? ref : refuseBlob()),
+          control: async (ref, encoder) => {
+            const [path, beside] = [ref, encoder].map((r) => (r instanceof Blob ? refuseBlob() : r))
+            return openControl(path!, { encoder: beside, model: files.path })
+          },
         },
       })
     } catch (error) {

@@ -39,8 +39,8 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
   const { settings, networks, trace, signal } = job
   const { rows, sampling, sized, start, noise, seed, about } = pass
   const watch = job.watched && about.picture + about.before === 0 ? watchFor(job, sized) : null
-  const net = await networks.denoiser(...sized.size, job.controls?.length ?? 0, watch !== null)
   const controls = await controlsOf(job, pass)
+  const net = await networks.denoiser(...sized.size, controls?.parts, watch !== null)
   const times: number[] = []
   const predict: Predict = async (x, t) => {
     signal?.throwIfAborted()

@@ -5,6 +5,7 @@ import { vaeComponent } from "./checkpoint.ts"
 import { controlNetComponent } from "./controlnet.ts"
 import { isFolder } from "./file-source.ts"
 import { type FolderOptions, openComponentFolder, readConfig } from "./folder.ts"
+import { t2iComponent, visionComponent } from "./guides.ts"
 import { kindName, kindOf } from "./kinds.ts"
 import type { Component, Family } from "./model-files.ts"
 import { modernVaeKeys } from "./old-keys.ts"
@@ -40,16 +41,34 @@ export async function openVae(
   return vaeComponent(modernVaeKeys(tensors), family, family.startsWith("sdxl") ? 1024 : 512, scale)
 }
 
-/** A ControlNet from a folder or a file, under diffusers' keys or LDM's (`control_model.`). Error: CONTROLNET_NOT_ONE. */
+/**
+ * What leads a drawing by a picture, from a folder or a file: a ControlNet (diffusers' keys or LDM's, `control_model.`), a
+ * T2I-Adapter (diffusers' keys or its authors') or an IP-Adapter (`image_proj.`, `ip_adapter.`). Error: CONTROLNET_NOT_ONE.
+ */
 export async function openControlNet(path: string, options: FolderOptions = {}): Promise<Component> {
-  const classes = /^ControlNetModel$/
+  const classes = /^(ControlNetModel|T2IAdapter)$/
   if (await isFolder(path)) return openPart(path, "controlnet", classes, "CONTROLNET_NOT_ONE", options)
   const all = (await openSafetensors(path)).tensors
-  if (kindOf(all) !== "controlnet") wrongKind("CONTROLNET_NOT_ONE", path, "ControlNet", all)
-  const config = await configBeside(path, classes)
-  if (!config) return controlNetComponent(cut(all, ["control_model."]))
+  const kind = kindOf(all)
   const files = [...new Set([...all.values()].map((view) => view.file))]
-  return { className: "ControlNetModel", config, weights: all, files }
+  if (kind === "ip-adapter") return { className: "IPAdapter", config: {}, weights: all, files }
+  if (kind !== "controlnet" && kind !== "t2i-adapter")
+    return wrongKind("CONTROLNET_NOT_ONE", path, "ControlNet, T2I-Adapter or IP-Adapter", all)
+  const config = await configBeside(path, classes)
+  if (config) return { className: String(config._class_name), config, weights: all, files }
+  return kind === "controlnet" ? controlNetComponent(cut(all, ["control_model."])) : t2iComponent(all)
+}
+
+/** CLIP's picture encoder from a folder (its own, or one with a folder `image_encoder`) or a file. Error: IMAGE_ENCODER_NOT_ONE. */
+export async function openImageEncoder(path: string, options: FolderOptions = {}): Promise<Component> {
+  const code = "IMAGE_ENCODER_NOT_ONE"
+  if (await isFolder(path)) return openPart(path, "image_encoder", /^CLIPVisionModel/, code, options)
+  const all = (await openSafetensors(path)).tensors
+  if (!all.has("vision_model.embeddings.class_embedding")) wrongKind(code, path, "image encoder", all)
+  const config = await configBeside(path, /^CLIPVisionModel/)
+  return config
+    ? { className: "CLIPVisionModelWithProjection", config, weights: all, files: [path] }
+    : visionComponent(all)
 }
 
 async function openPart(
@@ -93,7 +112,9 @@ async function configBeside(path: string, classes: RegExp) {
   const folder = dirname(path)
   if (!(await readdir(folder)).includes("config.json")) return undefined
   const config = await readConfig(join(folder, "config.json"))
-  return classes.test(String(config._class_name)) ? config : undefined
+  return classes.test(String(config._class_name ?? (config.architectures as unknown[] | undefined)?.[0]))
+    ? config
+    : undefined
 }
 
 /** TAESD as its author releases it: one Sequential per side, with a clamp before the decoder's layers. */

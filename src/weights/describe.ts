@@ -95,6 +95,11 @@ const TELL: Record<Description["kind"], (tensors: Tensors, metadata: ReadonlyMap
     variant: "base",
     components: one("adapter", "T2IAdapter", tensors),
   }),
+  "ip-adapter": (tensors) => ({
+    family: "unknown",
+    variant: "base",
+    components: one("adapter", "IPAdapter", tensors),
+  }),
   "text-encoder": (tensors) => ({
     family: "unknown",
     variant: "base",

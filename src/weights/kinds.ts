@@ -10,6 +10,7 @@ export type Kind =
   | "vae"
   | "upscaler"
   | "t2i-adapter"
+  | "ip-adapter"
   | "text-encoder"
 
 const any = (keys: readonly string[], pattern: RegExp) => keys.some((key) => pattern.test(key))
@@ -19,6 +20,7 @@ const LORA =
 
 /** Each kind with the keys that give it away; the first that fits is taken. */
 const TESTS: [Kind, (keys: readonly string[], tensors: ReadonlyMap<string, TensorView>) => boolean][] = [
+  ["ip-adapter", (keys) => any(keys, /^image_proj\./) && any(keys, /^ip_adapter\./)],
   ["lora", (keys) => any(keys, LORA)],
   [
     "controlnet",
@@ -29,7 +31,10 @@ const TESTS: [Kind, (keys: readonly string[], tensors: ReadonlyMap<string, Tenso
       ),
   ],
   ["single-file", (keys) => any(keys, /^model\.diffusion_model\./)],
-  ["t2i-adapter", (keys) => any(keys, /^(adapter\.)?body\.\d+\.(resnets\.|block1\.|in_conv\.|0\.block1)/)],
+  [
+    "t2i-adapter",
+    (keys) => any(keys, /^(adapter\.)?body\.\d+\.(resnets\.|block1\.|in_conv\.|0\.block1|body\.)/),
+  ],
   [
     "vae",
     (keys) =>
@@ -89,7 +94,8 @@ const NAMES: Record<Kind, string> = {
   controlnet: "a ControlNet: use it with --control",
   vae: "a VAE: use it with --vae",
   upscaler: "an upscaler",
-  "t2i-adapter": "a T2I adapter",
+  "t2i-adapter": "a T2I-Adapter: use it with --control",
+  "ip-adapter": "an IP-Adapter: use it with --control",
   "text-encoder": "a text encoder alone",
 }
 
