@@ -27,6 +27,7 @@ interface Options {
   workers: number
   maxDeaths: number
   lease: number
+  warm?: boolean
   mcp?: boolean
 }
 
@@ -71,6 +72,7 @@ function addLimits(command: Command): void {
     .option("--workers <n>", "processes that draw", number, 1)
     .option("--max-deaths <n>", "ends of its process after which a job or a model is set aside", number, 3)
     .option("--lease <seconds>", "time after which a silent worker's job is given to another", number, 30)
+    .option("--warm", "load the models before the first request, as many as --memory holds")
     .option("--mcp", "speak Model Context Protocol on standard input and output")
 }
 
@@ -126,6 +128,7 @@ async function settings(options: Options) {
     workers: options.workers,
     lease: options.lease * 1000,
     deaths: options.maxDeaths,
+    warm: options.warm ?? false,
     log: jsonLog((line) => process.stderr.write(line)),
     program: { path: process.argv[1]!, args: process.argv.slice(2) },
   }

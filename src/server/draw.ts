@@ -139,11 +139,7 @@ const pictureOf = async (db: Database, files: Files, owner: string, ref: Picture
  * Encodes and stores the pictures of a job. Their names follow from the job, so that a second attempt writes the same
  * bytes to the same files.
  */
-export async function store(
-  files: Files,
-  job: Job,
-  { images }: GenerateResult,
-): Promise<NewImage[]> {
+export async function store(files: Files, job: Job, { images }: GenerateResult): Promise<NewImage[]> {
   const drawing = job.request as unknown as Drawing
   const format = drawing.format ?? "png"
   const made: NewImage[] = []

@@ -89,6 +89,36 @@ export class Keeper {
     return resident
   }
 
+  /**
+   * Loads models before anybody asks and draws one step with each, so that the first picture finds them ready: as many
+   * as there is room for, the first of the list last. @returns the ids of those in memory then
+   */
+  async warm(models: readonly KnownModel[], signal: AbortSignal): Promise<string[]> {
+    const fitting: KnownModel[] = []
+    let room = this.options.budget
+    for (const model of models) {
+      const need = 2 * model.card.bytes
+      if (fitting.length > 0 && need > room) continue
+      room -= need
+      fitting.push(model)
+    }
+    for (const model of fitting.reverse()) {
+      if (signal.aborted) break
+      try {
+        const { size } = model.card
+        const resident = await this.use(model)
+        // models that need a start picture are loaded only
+        if (model.card.variant === "base")
+          await resident.generate({ prompt: "", steps: 1, seed: 0, width: size, height: size }, signal)
+        await this.settle(model.id)
+      } catch {
+        // the job that needs it will say why
+        await this.drop(model.id)
+      }
+    }
+    return this.residents
+  }
+
   /** After a picture: what the model really holds is known, and others go if that is too much. */
   async settle(id: string): Promise<void> {
     const place = this.places.get(id)

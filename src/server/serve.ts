@@ -54,6 +54,8 @@ export interface ServeOptions extends ModelPlaces {
   workers: number
   lease: number
   deaths: number
+  /** Workers load models before the first job. */
+  warm: boolean
   log: Log
   /** Starts this program again as a worker, for the role `all`. */
   program: { path: string; args: readonly string[] }
@@ -145,6 +147,7 @@ export async function runWorker(options: ServeOptions): Promise<Running> {
     lease: options.lease,
     deaths: options.deaths,
     pause: asideFor,
+    warm: options.warm,
     gone: isGone,
   })
   const parent = process.send ? tieToParent(db) : () => {}

@@ -47,6 +47,8 @@ export interface WorkerOptions {
   deaths: number
   /** Milliseconds for which a model is set aside. */
   pause: number
+  /** Load models before the first job. */
+  warm?: boolean
   /** Whether the worker of this name is known to be dead. */
   gone?: (worker: string) => boolean
 }
@@ -72,6 +74,7 @@ export class Worker {
   private current: { job: Job; hold: Hold; abort: (why: Stop) => void } | null = null
   private ended: Promise<void> = Promise.resolve()
   private silence: () => void = () => {}
+  private readonly warming = new AbortController()
 
   constructor(options: WorkerOptions) {
     this.options = options
@@ -101,6 +104,7 @@ export class Worker {
   /** Stops; the job under way goes back into the queue. Returns within a few seconds. */
   async stop(): Promise<void> {
     this.stopping = true
+    this.warming.abort()
     this.silence()
     this.wake()
     this.current?.abort("stopping")
@@ -114,6 +118,7 @@ export class Worker {
   private async loop(): Promise<void> {
     const { db, log, deaths, gone } = this.options
     let looked = 0
+    if (this.options.warm) await this.warm()
     while (!this.stopping) {
       try {
         // again and again: other machines' workers may have died since
@@ -129,6 +134,13 @@ export class Worker {
         await this.rest()
       }
     }
+  }
+
+  private async warm(): Promise<void> {
+    const { keeper, models, log } = this.options
+    const began = performance.now()
+    const ready = await keeper.warm(models.all, this.warming.signal)
+    log.info("models are warm", { models: ready.join(" "), seconds: (performance.now() - began) / 1000 })
   }
 
   private async rest(): Promise<void> {

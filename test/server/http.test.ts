@@ -194,6 +194,8 @@ test("ten times too much is answered with 429; health stays quick and nothing ac
   await new Promise((done) => probe.once("close", done))
   const sorted = (JSON.parse(times) as number[]).sort((a, b) => a - b)
   expect(sorted.length).toBeGreaterThan(20)
+  const at = (share: number) => Math.round(sorted[Math.floor(share * sorted.length)]!)
+  if (process.env.AQUATINT_FIGURES) console.log(`health, ms: ${JSON.stringify([0.5, 0.9, 0.99].map(at))}`)
   // the bar is 100 ms (docs/reliability.md); a test machine's cores may be somebody else's for a while
   expect(sorted[Math.floor(0.9 * sorted.length)]).toBeLessThan(100)
 })

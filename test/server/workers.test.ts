@@ -156,6 +156,29 @@ test("the least recently used model makes room", async () => {
   expect(closed).toEqual(["b", "c", "a"])
 })
 
+test("models are warm before the first job: as many as there is room for, the first one last", async () => {
+  const drawn: string[] = []
+  const closed: string[] = []
+  const result = (async function* () {
+    yield* []
+  })() as unknown as Generation
+  const load = async ({ id }: KnownModel) => {
+    if (id === "broken") throw new AquatintError("SAFETENSORS_HEADER", "torn")
+    return fake(
+      400,
+      () => closed.push(id),
+      () => {
+        drawn.push(id)
+        return result
+      },
+    )
+  }
+  const keeper = new Keeper({ budget: 1000, load })
+  const models = [known("a"), known("broken"), known("b"), known("c")]
+  expect(await keeper.warm(models, new AbortController().signal)).toEqual(["b", "a"])
+  expect([drawn, closed, keeper.residents]).toEqual([["c", "b", "a"], ["c"], ["b", "a"]])
+})
+
 test("one model may hold more than there is, alone", async () => {
   const closed: string[] = []
   const keeper = new Keeper({ budget: 10, load: async ({ id }) => fake(400, () => closed.push(id)) })

@@ -8,7 +8,7 @@ import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { decodeImage, StableDiffusion } from "../../src/index.ts"
 import { nodeEngine } from "../../src/runtime/node.ts"
-import { chromiumPath, hasChromium } from "../web/browser.ts"
+import { chromiumPath, hasChromium, softwareGpu } from "../web/browser.ts"
 import { audit, setSteps } from "./serve.ts"
 
 const models = join(import.meta.dirname, "../golden/models")
@@ -42,7 +42,7 @@ async function serve(folder: string): Promise<{ url: string; close(): void }> {
 }
 
 /** Writes the request into the page's own fields, draws, and takes the file out of the page. */
-async function drawThere(page: Page): Promise<Uint8Array> {
+async function drawThere(page: Page, timeout = 120_000): Promise<Uint8Array> {
   await setSteps(page, ask.steps)
   await page.getByLabel("Seed", { exact: true }).fill(String(ask.seed))
   await page.getByText("Own", { exact: true }).click()
@@ -50,7 +50,7 @@ async function drawThere(page: Page): Promise<Uint8Array> {
   await page.getByLabel("Height", { exact: true }).fill(String(ask.height))
   await page.fill("#prompt", ask.prompt)
   await page.locator("button.main").click()
-  await page.getByRole("status").filter({ hasText: "The picture is finished." }).waitFor({ timeout: 60_000 })
+  await page.getByRole("status").filter({ hasText: "The picture is finished." }).waitFor({ timeout })
   const image = page.locator(`.plate img[alt="Picture: ${ask.prompt}"]`)
   await image.waitFor()
   const download = page.waitForEvent("download")
@@ -141,5 +141,20 @@ describe.runIf(hasChromium)("the page without a server, in Chromium", () => {
     expect(await off(await drawThere(page))).toBeLessThan(1)
     await context.close()
     server = await serve(folder)
+  })
+
+  // a GPU in software takes seconds for each kernel: `AQUATINT_WEBGPU=1 npx vitest run test/ui/tab.test.ts`
+  test.runIf(process.env.AQUATINT_WEBGPU)("draws with WebGPU", { timeout: 900_000 }, async () => {
+    const gpu = await chromium.launch({ executablePath: chromiumPath, args: softwareGpu })
+    const context = await gpu.newContext({ locale: "en", acceptDownloads: true })
+    const page = await context.newPage()
+    await page.goto(`${server.url}?device=webgpu`)
+    await page.waitForFunction(() => crossOriginIsolated, undefined, { timeout: 120_000 })
+    const chosen = page.waitForEvent("filechooser")
+    await page.getByRole("button", { name: /Choose a model folder/ }).click()
+    await (await chosen).setFiles(join(models, "sd1-odd"))
+    await page.locator("#prompt").waitFor({ timeout: 300_000 })
+    expect(await off(await drawThere(page, 800_000))).toBeLessThan(1)
+    await gpu.close()
   })
 })

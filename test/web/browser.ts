@@ -77,6 +77,17 @@ export interface TestPage {
   close(): Promise<void>
 }
 
+/** What Chromium is started with for WebGPU in software. */
+export const softwareGpu = [
+  "--no-sandbox",
+  "--disable-gpu-sandbox",
+  "--enable-unsafe-webgpu",
+  "--enable-features=Vulkan",
+  "--use-vulkan=swiftshader",
+  "--use-webgpu-adapter=swiftshader",
+  "--ignore-gpu-blocklist",
+]
+
 /** The test page in Chromium, with WebGPU in software. */
 export async function openPage(): Promise<TestPage> {
   const folder = mkdtempSync(join(tmpdir(), "aquatint-web-"))
@@ -92,15 +103,7 @@ export async function openPage(): Promise<TestPage> {
     server = await serve(folder)
     browser = await chromium.launch({
       executablePath: chromiumPath,
-      args: [
-        "--no-sandbox",
-        "--disable-gpu-sandbox",
-        "--enable-unsafe-webgpu",
-        "--enable-features=Vulkan",
-        "--use-vulkan=swiftshader",
-        "--use-webgpu-adapter=swiftshader",
-        "--ignore-gpu-blocklist",
-      ],
+      args: softwareGpu,
     })
     const page = await browser.newPage()
     const complaints: string[] = []

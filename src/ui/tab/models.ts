@@ -31,7 +31,8 @@ export function openModel(
   const progress = ({ url, done, total }: Download) => on({ url, share: total ? done / total : null })
   const cache = keep && typeof from === "string" ? modelCache : undefined
   // tests ask for a device by the page's address
-  const device = new URLSearchParams(location.search).get("device") === "wasm" ? "wasm" : "auto"
+  const asked = new URLSearchParams(location.search).get("device")
+  const device = asked === "wasm" || asked === "webgpu" ? asked : "auto"
   return StableDiffusion.load(from, { progress, cache, device })
 }
 
