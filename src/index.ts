@@ -38,6 +38,8 @@ export {
   inpaintAreas,
   type LoraRequest,
   promptLimit,
+  type Tiling,
+  tilings,
 } from "./pipeline/request.ts"
 export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
 export { type Examination, examine } from "./runtime/doctor.ts"

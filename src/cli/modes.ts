@@ -6,6 +6,7 @@ import {
   inpaintAreas,
   latentUpscalers,
   type Sides,
+  tilings,
 } from "../index.ts"
 import { number } from "./options.ts"
 
@@ -41,7 +42,9 @@ function addHires(command: Command): void {
 }
 
 function addVariation(command: Command): void {
+  const tiling = new Option("--tiling <axes>", "pictures whose edges meet along x, y or both (default: none)")
   command
+    .addOption(tiling.choices(tilings))
     .option("--variation-seed <n>", "seed that the noise leans to (default: random with a strength)", number)
     .option(
       "--variation-strength <share>",

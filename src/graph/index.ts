@@ -32,3 +32,4 @@ export {
   Tensor,
 } from "./tensor.ts"
 export { watchAttention } from "./watch.ts"
+export { type Wrap, wrapConvolutions } from "./wrap.ts"

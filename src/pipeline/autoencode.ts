@@ -4,7 +4,7 @@ import { type Picture, pictureFromPlanes } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
 import { f32, type Value } from "../runtime/engine.ts"
 import type { Job } from "./generate.ts"
-import { type Planes, rescale, sampleLatents, tiled, unscale } from "./vae.ts"
+import { type Planes, rescale, sampleLatents, tiled, unscale, unwrapPlanes, wrapPlanes } from "./vae.ts"
 
 /** Latent height and width, and channels. */
 export interface Sized {
@@ -29,7 +29,9 @@ export async function moments(job: Job, picture: Planes): Promise<Float32Array> 
     picture.width * picture.height > (wholeLatents * factor) ** 2
       ? tileLatents * factor
       : Number.POSITIVE_INFINITY
-  const net = await job.networks.encoder()
+  // tiles of a large picture are no whole circle, so they get no wrapped convolutions
+  const whole = tile === Number.POSITIVE_INFINITY
+  const net = await job.networks.encoder(whole ? job.settings.wrap : null)
   const out = await tiled(picture, { tile, scale: 1 / factor }, async (x) => {
     job.signal?.throwIfAborted()
     const out = await net.run({ image: f32(x.data, [1, x.channels, x.height, x.width]) })
@@ -41,12 +43,18 @@ export async function moments(job: Job, picture: Planes): Promise<Float32Array> 
 export async function decode(job: Job, z: Float32Array, { size, channels }: Sized): Promise<Picture> {
   const { networks, trace } = job
   const tile = size[0] * size[1] > wholeLatents ** 2 ? tileLatents : Number.POSITIVE_INFINITY
-  const net = await networks.decoder(...size)
+  const { wrap } = job.settings
+  const whole = tile === Number.POSITIVE_INFINITY
   const latents: Planes = { data: unscale(z, networks.vae), channels, height: size[0], width: size[1] }
-  const image = await tiled(latents, { tile, scale: vaeFactor(networks.vae) }, async (x) => {
+  const margin = { x: !whole && wrap?.x ? tile / 4 : 0, y: !whole && wrap?.y ? tile / 4 : 0 }
+  const wide = wrapPlanes(latents, margin)
+  const net = await networks.decoder(wide.height, wide.width, whole ? wrap : null)
+  const scale = vaeFactor(networks.vae)
+  const made = await tiled(wide, { tile, scale }, async (x) => {
     job.signal?.throwIfAborted()
     return planes((await net.run({ latents: f32(x.data, [1, x.channels, x.height, x.width]) })).image!)
   })
+  const image = unwrapPlanes(made, { x: margin.x * scale, y: margin.y * scale })
   if (!image.data.every(Number.isFinite))
     fail("NOT_FINITE", "the VAE's picture is not finite", {
       hint: "its weights may be damaged; try another one with --vae",

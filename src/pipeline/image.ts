@@ -30,6 +30,8 @@ interface Origin {
 function modeFields(settings: Settings): [string, string][] {
   const { init, mask, inpaintArea, maskPadding, maskBlur, fill, variation } = settings
   const found: [string, string][] = []
+  if (settings.wrap)
+    found.push(["Tiling", settings.wrap.x && settings.wrap.y ? "True" : settings.wrap.x ? "x" : "y"])
   if (variation.from) found.push(["Seed resize from", `${variation.from.width}x${variation.from.height}`])
   if (init && mask && maskBlur) found.push(["Mask blur", String(maskBlur)])
   if (init && mask && inpaintArea === "masked")

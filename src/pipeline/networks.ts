@@ -6,7 +6,9 @@ import {
   type StoredDType,
   type StoredTensor,
   symbol,
+  type Wrap,
   watchAttention,
+  wrapConvolutions,
 } from "../graph/index.ts"
 import {
   AutoencoderKL,
@@ -155,15 +157,23 @@ export class Networks {
     )
   }
 
-  /** The U-Net for latents of this size, on request with maps of its attention to the prompt; sizes that divide by a power of two share a cheaper graph. */
-  denoiser(height: number, width: number, parts: UNetParts = {}, watched = false): Promise<Program> {
+  /**
+   * The U-Net for latents of this size; sizes that divide by a power of two share a cheaper graph.
+   * @param watched with maps of its attention to the prompt
+   */
+  denoiser(
+    height: number,
+    width: number,
+    parts: UNetParts = {},
+    { watched = false, wrap = null }: { watched?: boolean; wrap?: Wrap | null } = {},
+  ): Promise<Program> {
     const { unit, sizes } = this.sizes(height, width)
     const { controls = 0, features = [], images = [] } = parts
     const more = images.map(({ id }) => id)
-    const name = `unet ${unit} ${controls} ${features} ${more}${watched ? " watched" : ""}`
+    const name = `unet ${unit} ${controls} ${features} ${more}${watched ? " watched" : ""}${wrapKey(wrap)}`
     const inputs = images.flatMap((_, i) => [`image${i}`, `image${i}.scale`])
     const graph = () => {
-      const plain = unetGraph(this.unet, sizes, parts).graph
+      const plain = wrapped(unetGraph(this.unet, sizes, parts).graph, wrap)
       return watched ? watchAttention(plain, "latents", "context") : plain
     }
     return this.program(name, "unet", graph, {
@@ -219,23 +229,25 @@ export class Networks {
   }
 
   /** The VAE's decoder for latents of this size. */
-  decoder(height: number, width: number): Promise<Program> {
+  decoder(height: number, width: number, wrap: Wrap | null = null): Promise<Program> {
     const { unit, h, w } = sides([4], height, width)
     const graph = () => {
       const sizes = { b: symbol("b"), h, w }
-      return "tiny" in this.vae
-        ? tinyDecoderGraph(this.vae, sizes).graph
-        : decoderGraph(this.vae, sizes).graph
+      const made = "tiny" in this.vae ? tinyDecoderGraph(this.vae, sizes) : decoderGraph(this.vae, sizes)
+      return wrapped(made.graph, wrap)
     }
-    return this.program(`vae decoder ${unit}`, "vae", graph, { fleeting: this.roomyVae })
+    return this.program(`vae decoder ${unit}${wrapKey(wrap)}`, "vae", graph, { fleeting: this.roomyVae })
   }
 
-  encoder(): Promise<Program> {
+  encoder(wrap: Wrap | null = null): Promise<Program> {
     const step = 2 ** (this.vae.block_out_channels.length - 1)
     const sizes = { b: symbol("b"), h: mulDim(step, symbol("h")), w: mulDim(step, symbol("w")) }
     const graph = () =>
-      "tiny" in this.vae ? tinyEncoderGraph(this.vae, sizes).graph : encoderGraph(this.vae, sizes).graph
-    return this.program("vae encoder", "vae", graph, { fleeting: this.roomyVae })
+      wrapped(
+        "tiny" in this.vae ? tinyEncoderGraph(this.vae, sizes).graph : encoderGraph(this.vae, sizes).graph,
+        wrap,
+      )
+    return this.program(`vae encoder${wrapKey(wrap)}`, "vae", graph, { fleeting: this.roomyVae })
   }
 
   /** The networks that adapters can change. */
@@ -277,6 +289,9 @@ export class Networks {
     }
   }
 }
+
+const wrapKey = (wrap: Wrap | null): string => (wrap ? ` wrap${wrap.x ? "x" : ""}${wrap.y ? "y" : ""}` : "")
+const wrapped = (graph: Graph, wrap: Wrap | null): Graph => (wrap ? wrapConvolutions(graph, wrap) : graph)
 
 /** Inputs of the denoiser that change seldom, slowest first. */
 const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]

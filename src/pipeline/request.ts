@@ -22,6 +22,10 @@ export const inpaintAreas = ["whole", "masked"] as const
 /** How much of the picture inpainting draws. */
 export type InpaintArea = (typeof inpaintAreas)[number]
 
+export const tilings = ["x", "y", "both"] as const
+/** Axes along which a picture goes on at its other edge. */
+export type Tiling = (typeof tilings)[number]
+
 export const fills = ["fill", "original", "latent-noise", "latent-nothing"] as const
 /** What masked places begin from: blurred colours around them, the picture itself, noise, or nought. */
 export type Fill = (typeof fills)[number]
@@ -82,6 +86,8 @@ export interface GenerateRequest {
   variationStrength?: number
   /** Size in pixels whose noise the picture keeps in its middle, so that a seed means the same scene at another size. */
   seedFrom?: { readonly width: number; readonly height: number }
+  /** Seamless pictures: edges that meet along x, along y, or both (circular convolutions). */
+  tiling?: Tiling
   /** Second guidance of instruct-pix2pix models, default 1.5. */
   imageCfg?: number
   /** Rescale of guided predictions (Lin et al. 2024, sec. 3.4), 0..1, default 0. */
@@ -127,6 +133,7 @@ export function checkRequest(ask: GenerateRequest): void {
   for (const [field, range] of Object.entries(ranges))
     checkRange(field, ask[field as keyof GenerateRequest], range)
   checkInpainting(ask)
+  checkChoice("tiling", ask.tiling, tilings)
   checkRange("seedFrom.width", ask.seedFrom?.width, [8, 8192, "whole"])
   checkRange("seedFrom.height", ask.seedFrom?.height, [8, 8192, "whole"])
   if (ask.hires) checkHires(ask.hires, ask)

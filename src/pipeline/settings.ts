@@ -1,4 +1,5 @@
 import { fail } from "../errors.ts"
+import type { Wrap } from "../graph/index.ts"
 import type { Picture } from "../image/pixels.ts"
 import type { Sides } from "../image/region.ts"
 import { vaeFactor } from "../models/index.ts"
@@ -39,6 +40,8 @@ export interface Settings {
   readonly extended: Sides | undefined
   readonly variation: VariationSettings
   readonly hires: Hires | undefined
+  /** Axes along which edges meet; null for none. */
+  readonly wrap: Wrap | null
   readonly promptSyntax: "a1111" | "comfy" | "compel" | "plain"
   readonly zeroNegative: boolean
   readonly instruct: boolean
@@ -165,6 +168,7 @@ export function settle(
     extended: ask.extend,
     variation: variationOf(ask),
     hires,
+    wrap: ask.tiling ? { x: ask.tiling !== "y", y: ask.tiling !== "x" } : null,
     promptSyntax: ask.promptSyntax ?? "a1111",
     zeroNegative: files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined,
     instruct: channels === 2 * latents,

@@ -85,9 +85,28 @@ export async function tiled(x: Planes, { tile, scale }: Tiling, run: Transform):
   return out!
 }
 
-function crop(x: Planes, top: number, left: number, tile: number): Planes {
-  const height = Math.min(tile, x.height - top)
-  const width = Math.min(tile, x.width - left)
+/** Planes with their opposite edges around them. */
+export function wrapPlanes(p: Planes, { x, y }: { x: number; y: number }): Planes {
+  if (x === 0 && y === 0) return p
+  const [height, width] = [p.height + 2 * y, p.width + 2 * x]
+  const data = new Float32Array(p.channels * height * width)
+  const inside = (i: number, n: number) => ((i % n) + n) % n
+  for (let c = 0, to = 0; c < p.channels; c++)
+    for (let i = 0; i < height; i++) {
+      const row = (c * p.height + inside(i - y, p.height)) * p.width
+      for (let j = 0; j < width; j++) data[to++] = p.data[row + inside(j - x, p.width)]!
+    }
+  return { ...p, data, height, width }
+}
+
+/** Planes without what `wrapPlanes` put around them. */
+export const unwrapPlanes = (p: Planes, { x, y }: { x: number; y: number }): Planes =>
+  x === 0 && y === 0 ? p : cutPlanes(p, y, x, p.height - 2 * y, p.width - 2 * x)
+
+const crop = (x: Planes, top: number, left: number, tile: number): Planes =>
+  cutPlanes(x, top, left, Math.min(tile, x.height - top), Math.min(tile, x.width - left))
+
+function cutPlanes(x: Planes, top: number, left: number, height: number, width: number): Planes {
   const data = new Float32Array(x.channels * height * width)
   for (let c = 0; c < x.channels; c++) {
     for (let y = 0; y < height; y++) {

@@ -40,7 +40,8 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
   const { rows, sampling, sized, start, noise, seed, about } = pass
   const watch = job.watched && about.picture + about.before === 0 ? watchFor(job, sized) : null
   const controls = await controlsOf(job, pass)
-  const net = await networks.denoiser(...sized.size, controls?.parts, watch !== null)
+  const how = { watched: watch !== null, wrap: settings.wrap }
+  const net = await networks.denoiser(...sized.size, controls?.parts, how)
   const times: number[] = []
   const predict: Predict = async (x, t) => {
     signal?.throwIfAborted()

@@ -281,12 +281,44 @@ def variations(models: Path, out: Path) -> None:
     write(out, "variations", tensors, {"asks": asks})
 
 
+def wrap(net: torch.nn.Module, x: bool, y: bool) -> None:
+    """Convolutions that read beyond an edge what lies at the other, along the axes asked for."""
+    for conv in (m for m in net.modules() if isinstance(m, torch.nn.Conv2d)):
+        if x and y:
+            conv.padding_mode = "circular"
+            continue
+        sides = (conv.padding[1], conv.padding[1], 0, 0), (0, 0, conv.padding[0], conv.padding[0])
+
+        def forward(values, weight, bias, conv=conv, sides=sides):
+            for asked, pads in zip((x, y), sides):
+                values = torch.nn.functional.pad(values, pads, mode="circular" if asked else "constant")
+            return torch.nn.functional.conv2d(values, weight, bias, conv.stride, 0, conv.dilation, conv.groups)
+
+        conv._conv_forward = forward
+
+
+@torch.no_grad()
+def tilings(models: Path, out: Path) -> None:
+    ask = {"prompt": PROMPT, "model": "sd1-tiny", "seed": 8, "steps": 3, "cfg": 4.0, "width": 72, "height": 48}
+    for name, x, y in (("both", True, True), ("x", True, False)):
+        pipe = load(StableDiffusionPipeline, models, "sd1-tiny")
+        wrap(pipe.unet, x, y)
+        wrap(pipe.vae, x, y)
+        noise = torch.randn(1, 4, 6, 9, generator=torch.Generator().manual_seed(ask["seed"]))
+        z = drawn(pipe, ask, noise)
+        image = pipe.vae.decode(z / pipe.vae.config.scaling_factor).sample
+        moments = pipe.vae.encode(image.clamp(-1, 1)).latent_dist.mean
+        half = {"image": image.half(), "mean": moments}
+        write(out, f"tiling-{name}", {"latents": z, **half}, {"ask": ask, "tiling": name})
+
+
 PARTS = {
     "pictures": lambda models, out: pictures(out),
     "inpainting": inpainting,
     "hires": hires,
     "interpolations": interpolations,
     "variations": variations,
+    "tilings": tilings,
 }
 
 

@@ -6,7 +6,7 @@ import { type Program, present, type Recipe, seedOf } from "./recipe.ts"
 
 /** Settings that a repeated picture would need and that are not repeated, by their key. */
 const ignored =
-  /^(Hires (checkpoint|Module)|Refiner|ENSD|Tiling|Mask |Masked |Inpaint|SD upscale|ControlNet|Token merging|Face restoration|Script|Eta|Sigma|Noise multiplier)/
+  /^(Hires (checkpoint|Module)|Refiner|ENSD|Mask |Masked |Inpaint|SD upscale|ControlNet|Token merging|Face restoration|Script|Eta|Sigma|Noise multiplier)/
 
 /** A1111's infotext as its program means it: noise of CUDA unless RNG says CPU, A1111's reading of sampler labels. */
 export function infotextRecipe(info: Infotext): Recipe | null {
@@ -36,6 +36,7 @@ export function infotextRecipe(info: Infotext): Recipe | null {
       ...named,
       ...variationOf(info),
       hires,
+      tiling: ({ True: "both", x: "x", y: "y" } as const)[new Map(info.extra).get("Tiling") as "x"],
     }),
     model: { name: info.model ?? null, hash: info.modelHash ?? null },
     loras: [],
