@@ -5,6 +5,7 @@ import { type Command, Option } from "commander"
 import {
   AquatintError,
   decodeImage,
+  findAdapter,
   findInLibrary,
   formatOf,
   type GeneratedImage,
@@ -12,6 +13,7 @@ import {
   type GenerateResult,
   type LoraRequest,
   type Picture,
+  type Recipe,
   readMetadata,
   readRecipe,
   StableDiffusion,
@@ -26,7 +28,10 @@ import { number } from "./options.ts"
 import { Progress } from "./progress.ts"
 
 interface Options
-  extends Omit<GenerateRequest, "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls" | "hires">,
+  extends Omit<
+      GenerateRequest,
+      "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls" | "hires" | "refiner"
+    >,
     HiresOptions {
   model: string
   from?: string
@@ -42,6 +47,8 @@ interface Options
   embedding?: string[]
   control?: string[]
   vae?: string
+  refiner?: string
+  refinerAt?: number
 }
 
 /** Adds `generate`: text to image, and with a start picture image to image and inpainting. */
@@ -90,6 +97,8 @@ function addInputOptions(command: Command): void {
     .option("--mask <picture>", "white is repainted (default: none)")
     .option("--image-cfg <scale>", "second guidance of instruct models (default: 1.5)", number)
     .option("--lora <path[=weight]>", "LoRA, LoCon, LoHa, LoKr or DoRA; repeatable (default weight: 1)", lora)
+    .option("--refiner <model>", "SDXL's refiner, or another model for the last steps (default: none)")
+    .option("--refiner-at <share>", "where on the way it takes over, 0..1 (default: 0.8)", number)
     .option("--vae <path>", "another VAE: folder or file, AutoencoderKL or TAESD (default: the model's)")
     .option("--embedding <path>", "textual inversion, its word is its file's name; repeatable", another)
     .option(
@@ -121,6 +130,9 @@ async function run(given: string | undefined, asked: Options, command: Command):
     frugal: true,
     vae: options.vae,
   })
+  const finer = await openRefiner(options, sd)
+  if (finer)
+    ask.refiner = { model: finer, ...(options.refinerAt === undefined ? {} : { at: options.refinerAt }) }
   const progress = options.json || !process.stderr.isTTY ? null : new Progress(process.stderr)
   try {
     const generation = sd.generate(ask, { trace: options.trace !== undefined })
@@ -132,8 +144,35 @@ async function run(given: string | undefined, asked: Options, command: Command):
     await tell(sd, result, paths, options)
   } finally {
     progress?.done()
+    await finer?.release()
     await sd.release()
   }
+}
+
+/** The model that walks the last steps, or null; the first one is given back when it cannot be opened. */
+async function openRefiner(
+  { refiner, device }: Options,
+  sd: StableDiffusion,
+): Promise<StableDiffusion | null> {
+  if (refiner === undefined) return null
+  try {
+    return await StableDiffusion.load(refiner, { device, frugal: true })
+  } catch (error) {
+    await sd.release()
+    throw error
+  }
+}
+
+/** A recipe's LoRAs beside those its prompt names: files that lie beside the model or in the library, and the others in words. */
+async function lorasOf(recipe: Recipe, model: string): Promise<{ found: LoraRequest[]; missing: string[] }> {
+  const found: LoraRequest[] = []
+  const missing: string[] = []
+  for (const { name, weight } of recipe.loras) {
+    const file = await findAdapter(name, model)
+    if (file === null) missing.push(`LoRA ${name} at ${weight}`)
+    else found.push({ file, weight })
+  }
+  return { found, missing }
 }
 
 /**
@@ -162,15 +201,15 @@ async function withRecipe(
   const { prompt: said, ...settings } = recipe.request
   const { name } = recipe.model
   const model = name !== null && (await findInLibrary(name)) ? name : options.model
+  const { found, missing } = await lorasOf(recipe, model)
   if (!options.json) {
-    const loras = recipe.loras.map((l) => `LoRA ${l.name} at ${l.weight}`)
-    for (const what of [...recipe.unmet, ...loras]) process.stderr.write(`not repeated: ${what}\n`)
+    for (const what of [...recipe.unmet, ...missing]) process.stderr.write(`not repeated: ${what}\n`)
     if (name !== null && model !== name && command.getOptionValueSource("model") !== "cli")
       process.stderr.write(`its model, ${name}, is not in the library; drawn with ${model}\n`)
   }
   return {
     prompt: prompt ?? said ?? "",
-    options: { ...options, ...settings, model, ...Object.fromEntries(own) } as Options,
+    options: { ...options, ...settings, lora: found, model, ...Object.fromEntries(own) } as Options,
   }
 }
 
@@ -252,6 +291,8 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
     embedding: embeddings,
     control: controls,
     vae: _v,
+    refiner: _r,
+    refinerAt: _ra,
     init,
     mask,
     ...rest

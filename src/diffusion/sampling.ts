@@ -7,7 +7,7 @@ import { mix } from "./latent.ts"
 import type { KSampler, Plan } from "./samplers/run.ts"
 import { type SamplerId, type SamplerOptions, samplerIds, samplers } from "./samplers.ts"
 import { type ScheduleId, type ScheduleOptions, type SigmaSchedule, sigmaSchedule } from "./schedules.ts"
-import type { SampleRun, Sampling, SamplingOptions } from "./types.ts"
+import { cutoffAt, type SampleRun, type Sampling, type SamplingOptions } from "./types.ts"
 
 export { parseSamplerLabel, parseScheduleLabel, type SamplerRecipe } from "./labels.ts"
 export { type SamplerId, samplerIds } from "./samplers.ts"
@@ -74,6 +74,27 @@ function sliced({ sigmas, times }: SigmaSchedule, options: KSamplingOptions): Si
   return { sigmas: sigmas.slice(all - count), times: times?.slice(all - count) }
 }
 
+/** The levels from one place of the way to another, where two models share it; the last is the other's first. */
+function between(
+  { sigmas, times }: SigmaSchedule,
+  { begin, end, training, steps }: KSamplingOptions,
+  levels: NoiseLevels,
+): SigmaSchedule {
+  if (begin === undefined && end === undefined) return { sigmas, times }
+  const timeOf = (i: number) => times?.[i] ?? levels.timeOf(sigmas[i]!)
+  const above = (share: number) => {
+    const cutoff = cutoffAt(share, training.num_train_timesteps ?? 1000)
+    return sigmas.slice(0, -1).filter((_, i) => timeOf(i) >= cutoff).length
+  }
+  const from = begin === undefined ? 0 : above(begin)
+  const to = end === undefined ? sigmas.length - 1 : above(end)
+  if (to <= from)
+    fail("STEPS", `none of ${steps} steps lies between ${begin ?? 0} and ${end ?? 1} of the way`, {
+      hint: "Give more steps, or hand over at another place.",
+    })
+  return { sigmas: sigmas.slice(from, to + 1), times: times?.slice(from, to) }
+}
+
 /** Where step noise comes from: the picture's own stream, or a tree over the whole schedule's levels. */
 function stepNoise(brownian: boolean, whole: readonly number[], run: SampleRun): StepNoise {
   if (!brownian) return () => run.noise()
@@ -127,7 +148,7 @@ export function kSampling(options: KSamplingOptions): Sampling {
   const trained = noiseLevels(options.training)
   const levels = options.method === "consistency" ? consistencyLevels(trained) : trained
   const whole = scheduleOf(options, levels)
-  const { sigmas, times } = sliced(whole, options)
+  const { sigmas, times } = between(sliced(whole, options), options, levels)
   const clock = new Map(times?.map((t, i) => [sigmas[i]!, t]))
   const plan = sampler.plan?.({ sigmas, levels, options }) ?? noPlan
   const total = sampler.plan ? plan.after.length : sigmas.length - 1

@@ -56,4 +56,16 @@ export interface SamplingOptions {
   readonly steps: number
   /** Image to image: only the last `int(steps * strength)` steps run. 1 (or absent) is text to image. */
   readonly strength?: number
+  /** Share of the noise levels at which another model has stopped: only what follows is walked (diffusers' denoising_start). */
+  readonly begin?: number | undefined
+  /** Share of the noise levels at which another model goes on; what is left is not walked (diffusers' denoising_end). */
+  readonly end?: number | undefined
+}
+
+/** The timestep at a share of the way down, as diffusers rounds it. */
+export function cutoffAt(share: number, trained: number): number {
+  const exact = trained - share * trained
+  const low = Math.floor(exact)
+  // Python rounds halves to even
+  return exact - low === 0.5 ? low + (low % 2) : Math.round(exact)
 }

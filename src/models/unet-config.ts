@@ -86,6 +86,8 @@ export interface UNetConfig extends Raw {
   up: readonly Level[]
   mid: { attention: boolean; heads: number; context: number; depth: number; onlyCross: boolean } | null
   timeSize: number
+  /** Numbers beside SDXL's pooled text: sizes and crops; the refiner's five end with an aesthetic score. */
+  sizeIds: 5 | 6
 }
 
 /** Reads the config.json of diffusers' UNet2DConditionModel, spread to one entry per level. */
@@ -121,6 +123,7 @@ export function unetConfig(json: unknown): UNetConfig {
       level(count - 1 - i, type.startsWith("CrossAttn"), layers[count - 1 - i]! + 1, upDepth[i]!),
     ),
     mid: middle(c, heads.at(-1)!, context.at(-1)!, depth.at(-1)!),
+    sizeIds: 6,
     timeSize: c.time_embedding_dim ?? 4 * c.block_out_channels[0]!,
   }
 }

@@ -405,9 +405,9 @@ export function conditionInputs(
       ? {
           textEmbeds: input("text_embeds", [
             b,
-            c.projection_class_embeddings_input_dim! - 6 * c.addition_time_embed_dim!,
+            c.projection_class_embeddings_input_dim! - c.sizeIds * c.addition_time_embed_dim!,
           ]),
-          timeIds: input("time_ids", [b, 6]),
+          timeIds: input("time_ids", [b, c.sizeIds]),
         }
       : {}),
     ...(c.time_cond_proj_dim ? { guidance: input("guidance", [b, c.time_cond_proj_dim]) } : {}),

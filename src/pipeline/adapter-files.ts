@@ -3,6 +3,7 @@ import { basename, dirname, extname, isAbsolute, join, resolve, sep } from "node
 import { fail } from "../errors.ts"
 import { openControlNet, openImageEncoder } from "../weights/components.ts"
 import { scanFinite } from "../weights/finite.ts"
+import { findInLibrary } from "../weights/hub/library.ts"
 import type { Component } from "../weights/model-files.ts"
 import { openSafetensors, withFile } from "../weights/open-file.ts"
 import { seesWith } from "./image-prompts.ts"
@@ -45,10 +46,24 @@ export async function findBeside(
     const hit = await search(place.path, name, place.depth)
     if (hit) return hit
   }
+  const kept = isAbsolute(name) ? undefined : await inLibrary(name, what)
+  if (kept !== undefined) return kept
   return fail(`${what.toUpperCase()}_NOT_FOUND`, `there is no ${what} ${name}`, {
     file: name,
     hint: `name its path, or put it in a folder ${folders[what][0]} beside the model`,
   })
+}
+
+/** A file of the library by its name; of several with that name, none. */
+async function inLibrary(name: string, what: keyof typeof folders): Promise<string | undefined> {
+  const entry = await findInLibrary(name.split(/[\\/]/).at(-1)!).catch(() => null)
+  return entry?.kind === (what === "adapter" ? "lora" : "embedding") ? entry.path : undefined
+}
+
+/** The file of an adapter that a recipe names, beside the model or in the library; null where there is none. */
+export async function findAdapter(name: string, model: string): Promise<string | null> {
+  const path = (await findInLibrary(model).catch(() => null))?.path ?? model
+  return findBeside(name, path, "adapter", true).catch(() => null)
 }
 
 /** A folder as PEFT and diffusers save an adapter or an embedding: its one file of weights. */

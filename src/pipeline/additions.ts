@@ -52,6 +52,18 @@ export class Additions {
     return { plan, second, controls, active: await this.activeAdapters(ask, plan) }
   }
 
+  /** Reads the prompts alone, for a model that goes on where another stopped: it has none of the other's additions. */
+  prompts({ prompt, negative, promptSyntax, cfg }: Settings, calls: number): PromptPlan {
+    const unguided = !(cfg > 1) || this.networks.unet.time_cond_proj_dim != null
+    return planPrompts(prompt, negative, {
+      syntax: promptSyntax,
+      tokenizers: this.tokenizers,
+      words: undefined,
+      calls,
+      unguided,
+    })
+  }
+
   /** Adapters asked for, then those the prompt names; one named twice counts twice. */
   private async activeAdapters(ask: GenerateRequest, { loras }: PromptPlan): Promise<ActiveAdapter[]> {
     const wanted = [

@@ -14,7 +14,7 @@ import { Rows } from "./rows.ts"
 import { type Scene, sceneOf } from "./scene.ts"
 import { type SecondPass, secondPass } from "./second-pass.ts"
 import type { Settings } from "./settings.ts"
-import { begin, noiseOf } from "./start.ts"
+import { begin, noiseOf, type PictureNoise } from "./start.ts"
 import type { Trace } from "./trace.ts"
 import { walk } from "./walk.ts"
 
@@ -40,6 +40,8 @@ export interface Job {
   /** What a second pass enlarges pictures by. */
   upscaler?(name: FileRef): Promise<Enlarger>
   readonly controls?: readonly ControlPart[]
+  /** Another model that walks the rest of the way, and decodes. */
+  readonly refiner?: RefinerPart
   readonly trace: Trace | null
   /** Called with where the first picture's attention was, in its first pass; absent: nobody asks. */
   readonly watched?: (maps: AttentionMaps) => void
@@ -51,6 +53,9 @@ export interface Job {
   /** Called as each phase ends, with its seconds. */
   timed(phase: "text" | "denoise" | "decode", seconds: number): void
 }
+
+/** A model that goes on where another stopped. */
+export type RefinerPart = Pick<Job, "networks" | "sampling" | "plan" | "settings"> & Required<Pick<Job, "at">>
 
 const now = () => performance.now() / 1000
 const still = (phase: GenerateStep["phase"], progress: number, picture = 0): GenerateStep => ({
@@ -79,20 +84,31 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
   const rows = new Rows(networks, job.plan, settings)
   await rows.prepare() // τ(y)    n 77 d
   const second = await prepareSecond(job, sized)
+  const { refiner } = job
+  const finer = refiner ? new Rows(refiner.networks, refiner.plan, refiner.settings) : null
+  await finer?.prepare()
   traceText(job, rows)
   if (frugal) await networks.release("text")
   job.timed("text", now() - began)
   const latents: Float32Array[] = []
   const denoising = now()
-  for (let i = 0; i < settings.count; i++) latents.push(yield* denoise(job, rows, second, sized, scene, i))
+  const noises = Array.from({ length: settings.count }, (_, i) => noiseOf(settings, sized, i))
+  for (const [i, drawn] of noises.entries())
+    latents.push(yield* denoise(job, { rows, second, finer }, sized, scene, i, drawn))
   if (frugal) await networks.release("unet")
+  for (const [i, drawn] of noises.entries())
+    if (refiner && finer) latents[i] = yield* refine(job, refiner, finer, sized, i, drawn, latents[i]!)
   job.timed("denoise", now() - denoising)
   const decoding = now()
   const pictures: Picture[] = []
   for (const [i, z] of latents.entries()) {
     job.signal?.throwIfAborted()
     yield still("decode", (settings.count + i * 0.1) / (settings.count * 1.1), i)
-    const drawn = await decode(job, z, second?.sized ?? sized) // D(z_0)  1 3 8h 8w
+    const drawn = await decode(
+      refiner ? { ...job, networks: refiner.networks } : job,
+      z,
+      second?.sized ?? sized,
+    ) // D(z_0)  1 3 8h 8w
     pictures.push(scene ? scene.finish(drawn) : drawn)
   }
   if (frugal) await networks.release("vae")
@@ -103,17 +119,16 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
 /** One picture's latents from its noise, after its last pass. */
 async function* denoise(
   job: Job,
-  rows: Rows,
-  second: SecondPass | null,
+  { rows, second, finer }: { rows: Rows; second: SecondPass | null; finer: Rows | null },
   sized: Sized,
   scene: Scene | null,
   i: number,
+  drawn: PictureNoise,
 ): AsyncGenerator<GenerateStep, Float32Array> {
   const { sampling, settings, networks, trace, at } = job
-  const drawn = noiseOf(settings, sized, i)
   const start = await begin(job, sized, scene, drawn)
   if (job.frugal && settings.init && i === settings.count - 1) await networks.release("vae")
-  const steps = sampling.steps + (second?.sampling.steps ?? 0)
+  const steps = sampling.steps + ((second ?? job.refiner)?.sampling.steps ?? 0)
   const share = (n: number) => n / (settings.count * 1.1)
   const middle = share(i + firstShare(sampling, sized, second))
   const about = { picture: i, before: 0, steps, from: share(i), to: middle }
@@ -125,8 +140,33 @@ async function* denoise(
     const then = { ...about, before: sampling.steps, from: middle, to: share(i + 1) }
     x = yield* secondPass(job, second, x, sized, then)
   }
-  trace?.add("latents", f32(x, [1, sized.channels, ...(second?.sized ?? sized).size]))
+  if (!finer) trace?.add("latents", f32(x, [1, sized.channels, ...(second?.sized ?? sized).size]))
   return x
+}
+
+/** The rest of a picture's way with another model, its noise going on where it was. */
+async function* refine(
+  job: Job,
+  refiner: RefinerPart,
+  rows: Rows,
+  sized: Sized,
+  i: number,
+  { noise, seed }: PictureNoise,
+  x: Float32Array,
+): AsyncGenerator<GenerateStep, Float32Array> {
+  const { sampling, settings, at } = refiner
+  const { width, height, count } = settings
+  const before = job.sampling.steps
+  const share = (part: number) => (i + part) / (count * 1.1)
+  const [from, to] = [share(before / (before + sampling.steps)), share(1)]
+  const about = { picture: i, before, steps: before + sampling.steps, from, to }
+  const start = { x, extra: null, protect: null }
+  const pass = { width, height, rows, sampling, sized, start, noise, seed, at, about }
+  const { trace, signal, frugal, timed } = job
+  const own: Job = { ...refiner, trace, signal, frugal, timed }
+  const z = yield* walk(own, { ...pass, traced: "refiner.timesteps" })
+  trace?.add("latents", f32(z, [1, sized.channels, ...sized.size]))
+  return z
 }
 
 /** Share of the first pass in the work of a picture. */

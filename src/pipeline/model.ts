@@ -1,19 +1,21 @@
+import { fail } from "../errors.ts"
 import type { Picture } from "../image/pixels.ts"
+import { vaeFactor } from "../models/index.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { AdapterSet, reportOf } from "./adapters.ts"
 import { Additions } from "./additions.ts"
 import type { AttentionMaps } from "./attention.ts"
-import { type GenerateStep, generate } from "./generate.ts"
+import { type GenerateStep, generate, type RefinerPart } from "./generate.ts"
 import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
 import { GeneratedImage, type Output } from "./image.ts"
 import type { Networks } from "./networks.ts"
 import type { OtherFiles } from "./other-files.ts"
 import { presetFor } from "./presets.ts"
 import type { GenerateRequest } from "./request.ts"
-import { firstSampling, secondSampling } from "./samplers.ts"
-import { settle } from "./settings.ts"
+import { firstSampling, refinerSampling, secondSampling } from "./samplers.ts"
+import { type Settings, settle } from "./settings.ts"
 import { Trace } from "./trace.ts"
 import { Turns } from "./turns.ts"
 import type { FileFacts, Vouched } from "./vouched.ts"
@@ -82,6 +84,36 @@ export class Model {
     return new Generation(() => this.steps(ask, options))
   }
 
+  /**
+   * This model as the one that walks the rest of another's way; `leave` lets other generations change its adapters again.
+   * @throws REQUEST_REFINER when it has other latents
+   */
+  async takeOver(
+    ask: GenerateRequest,
+    settings: Settings,
+    signal: AbortSignal | undefined,
+  ): Promise<{ part: RefinerPart; leave: () => void }> {
+    const { vae, unet } = this.networks
+    if (vaeFactor(vae) !== settings.factor || unet.in_channels !== vae.latent_channels)
+      fail("REQUEST_REFINER", `${this.name} cannot go on with these latents`, {
+        hint: "name SDXL's refiner, or another model of the same family",
+      })
+    const sampling = refinerSampling(ask, settings, this.files.scheduler)
+    const plan = this.additions.prompts(settings, sampling.timesteps.length || settings.steps)
+    const adapters = new AdapterSet(this.networks, [], 1)
+    const leave = await this.turns.take(
+      { key: adapters.key, alone: this.frugal },
+      () => adapters.begin(),
+      signal,
+    )
+    const zeroNegative = this.files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined
+    const at = async () => {
+      await this.vouched.sound
+    }
+    const part = { networks: this.networks, sampling, plan, settings: { ...settings, zeroNegative }, at }
+    return { part, leave }
+  }
+
   private async *steps(
     ask: GenerateRequest,
     { signal, trace: traced, attention: looked }: GenerateOptions,
@@ -101,6 +133,10 @@ export class Model {
       () => adapters.begin(),
       signal,
     )
+    const over = await ask.refiner?.model.takeOver(ask, settings, signal).catch((error: unknown) => {
+      leave()
+      throw error
+    })
     const trace = traced ? new Trace() : null
     const timings: Timings = { load: this.loadSeconds, text: 0, denoise: 0, decode: 0, total: 0 }
     const timed = (phase: "text" | "denoise" | "decode", seconds: number) => {
@@ -119,6 +155,7 @@ export class Model {
       second: hires && later && { hires, sampling: later, plan: second },
       upscaler: async (name) => (name === "nearest" ? "nearest" : "lanczos"),
       controls,
+      ...(over ? { refiner: over.part } : {}),
       trace,
       signal,
       frugal: this.frugal,
@@ -135,6 +172,7 @@ export class Model {
       pictures = yield* run
     } finally {
       leave()
+      over?.leave()
     }
     timings.total = this.loadSeconds + (performance.now() - began) / 1000
     const facts = await this.facts

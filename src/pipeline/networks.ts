@@ -84,6 +84,7 @@ export class Networks {
     this.texts = names.map((name) =>
       clipConfig({ architectures: [part(name).className], ...part(name).config }),
     )
+    this.unet = { ...this.unet, sizeIds: sizeIds(this.unet, this.texts) }
     this.fit("unet", new UNet(this.unet), part("unet"), files.family)
     this.fit(
       "vae",
@@ -292,6 +293,16 @@ export class Networks {
 
 const wrapKey = (wrap: Wrap | null): string => (wrap ? ` wrap${wrap.x ? "x" : ""}${wrap.y ? "y" : ""}` : "")
 const wrapped = (graph: Graph, wrap: Wrap | null): Graph => (wrap ? wrapConvolutions(graph, wrap) : graph)
+
+/** SDXL's refiner reads five numbers beside the pooled text, its base model six: told by what is left of the width. */
+function sizeIds(
+  { projection_class_embeddings_input_dim: width, addition_time_embed_dim: each }: UNetConfig,
+  texts: readonly ClipConfig[],
+): 5 | 6 {
+  const last = texts.at(-1)!
+  const pooled = last.projection_dim ?? last.hidden_size
+  return width && each && width - pooled === 5 * each ? 5 : 6
+}
 
 /** Inputs of the denoiser that change seldom, slowest first. */
 const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]

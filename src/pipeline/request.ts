@@ -4,6 +4,7 @@ import type { Sides } from "../image/region.ts"
 import type { Strength } from "../text/networks.ts"
 import type { ControlRequest } from "./control.ts"
 import { checkHires, type HiresRequest } from "./hires.ts"
+import type { Model } from "./model.ts"
 import type { FileRef } from "./other-files.ts"
 
 /** A LoRA or one of its kin (LoCon, LoHa, LoKr, DoRA) and how strongly it acts. */
@@ -99,6 +100,15 @@ export interface GenerateRequest {
   embeddings?: readonly FileRef[]
   /** ControlNets with their pictures. */
   controls?: readonly ControlRequest[]
+  /** SDXL's refiner, or another model of the same latents, walks the rest of the way and decodes. */
+  refiner?: RefinerRequest
+}
+
+/** A second model for the last steps. */
+export interface RefinerRequest {
+  model: Model
+  /** Share of the way at which it takes over, above 0 and below 1, default 0.8 (A1111's "switch at"). */
+  at?: number
 }
 
 type Range = readonly [low: number, high: number, kind: "whole" | "real"]
@@ -160,6 +170,13 @@ export function checkRange(field: string, value: unknown, [low, high, kind]: Ran
 }
 
 function checkInpainting(ask: GenerateRequest): void {
+  if (ask.refiner) {
+    checkRange("refiner.at", ask.refiner.at, [0.01, 0.99, "real"])
+    if (ask.hires || ask.mask)
+      fail("REQUEST_REFINER", `a refiner with a ${ask.hires ? "second pass" : "mask"}`, {
+        hint: "draw first, then enlarge or repaint",
+      })
+  }
   if (ask.mask && !ask.init)
     fail("REQUEST_MASK", "a mask without a start picture", {
       hint: "name the picture to repaint with --init",

@@ -21,6 +21,9 @@ export interface RowOptions {
   readonly instruct: boolean
 }
 
+/** diffusers' aesthetic scores for the prompt and for the negative prompt. */
+const [LIKED, DISLIKED] = [6, 2.5]
+
 /** Channels that go beside the latents, the same at every step: masks and encoded pictures. */
 export type ExtraChannels = { readonly data: Float32Array; readonly zero?: Float32Array } | null
 
@@ -100,7 +103,12 @@ export class Rows {
     if (unet.addition_embed_type) {
       inputs.text_embeds = stackRows(rows.map((r) => r.pooled!))
       inputs.time_ids = stackRows(
-        rows.map(() => f32(Float32Array.of(height, width, 0, 0, height, width), [1, 6])),
+        rows.map((_, row) => {
+          // the refiner reads how much a picture of the training was liked (Podell et al. 2023, sec. 2.5)
+          const negative = this.guided && row === 0
+          const rest = unet.sizeIds === 5 ? [negative ? DISLIKED : LIKED] : [height, width]
+          return f32(Float32Array.of(height, width, 0, 0, ...rest), [1, unet.sizeIds])
+        }),
       )
     }
     if (unet.time_cond_proj_dim)

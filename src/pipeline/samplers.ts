@@ -33,23 +33,38 @@ export function samplerChoice(
 /** The model's own scheduler as its config says, or the sampler asked for over the model's noise levels. */
 export function samplingFor(
   ask: Pick<GenerateRequest, "sampler" | "schedule" | "eta">,
-  { steps, strength, preset }: { steps: number; strength: number | undefined; preset: Preset | null },
+  {
+    steps,
+    strength,
+    preset,
+    begin,
+    end,
+  }: { steps: number; strength?: number | undefined; preset: Preset | null; begin?: number; end?: number },
   scheduler: KTraining,
 ): Sampling {
   const unasked = ask.sampler === undefined && ask.schedule === undefined
   if (unasked && preset?.sampler === undefined)
-    return schedulerSampling(scheduler, { steps, strength, eta: ask.eta })
+    return schedulerSampling(scheduler, { steps, strength, eta: ask.eta, begin, end })
   const recipe = unasked
     ? samplerChoice(preset!.sampler!, preset!.schedule)
     : samplerChoice(ask.sampler ?? "euler", ask.schedule)
   const eta = ask.eta ?? (unasked ? preset?.eta : undefined) ?? recipe.eta
-  return kSampling({ ...recipe, training: scheduler, steps, strength, eta })
+  return kSampling({ ...recipe, training: scheduler, steps, strength, eta, begin, end })
 }
 
 /** The sampling of a request's only or first pass. */
 export function firstSampling(ask: GenerateRequest, settings: Settings, scheduler: KTraining): Sampling {
   const strength = settings.init && !settings.instruct ? settings.strength : undefined
-  return samplingFor(ask, { ...settings, strength }, scheduler)
+  const end = ask.refiner && (ask.refiner.at ?? handover)
+  return samplingFor(ask, { ...settings, strength, ...(end === undefined ? {} : { end }) }, scheduler)
+}
+
+/** Share of the way at which a refiner takes over, where nothing else is asked (Podell et al. 2023). */
+const handover = 0.8
+
+/** The rest of a request's way, for the refiner. */
+export function refinerSampling(ask: GenerateRequest, settings: Settings, scheduler: KTraining): Sampling {
+  return samplingFor(ask, { ...settings, begin: ask.refiner?.at ?? handover }, scheduler)
 }
 
 /** The sampling of a second pass: its own sampler, else the first one's. */

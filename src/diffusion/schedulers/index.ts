@@ -86,7 +86,8 @@ export function schedulerSampling(config: unknown, options: SchedulerOptions): S
   const given = Object.entries(config).filter(([key]) => !key.startsWith("_") && !defaulted.includes(key))
   const solver = scheduler.bind(Object.fromEntries(given), asked)
   const ignored = given.map(([key]) => key).filter((key) => !scheduler.keys.includes(key))
-  return { ...samplingOf(solver, asked), name, ignored }
+  const trained = typeof config.num_train_timesteps === "number" ? config.num_train_timesteps : 1000
+  return { ...samplingOf(solver, asked, trained), name, ignored }
 }
 
 /**

@@ -1,5 +1,5 @@
 import { fail } from "../../errors.ts"
-import type { DrawNoise, SampleRun, Sampling, SamplingOptions } from "../types.ts"
+import { cutoffAt, type DrawNoise, type SampleRun, type Sampling, type SamplingOptions } from "../types.ts"
 import { f32, mix } from "./pictures.ts"
 
 export interface SchedulerOptions extends SamplingOptions {
@@ -51,13 +51,13 @@ const wholeSteps = (steps: number): number => {
 /** Options within their ranges. */
 export function checkedOptions(
   options: SchedulerOptions,
-): Required<Omit<SchedulerOptions, "mu">> & { mu?: number } {
-  const { steps, strength = 1, eta = 0, mu } = options
+): Required<Omit<SchedulerOptions, "mu" | "begin" | "end">> & Pick<SchedulerOptions, "mu" | "begin" | "end"> {
+  const { steps, strength = 1, eta = 0, mu, begin, end } = options
   if (!(strength >= 0 && strength <= 1)) {
     fail("STRENGTH", `strength is ${strength}`, { hint: "Give a number from 0 to 1." })
   }
   if (!(eta >= 0 && eta <= 1)) fail("ETA", `eta is ${eta}`, { hint: "Give a number from 0 to 1." })
-  return { steps: wholeSteps(steps), strength, eta, mu }
+  return { steps: wholeSteps(steps), strength, eta, mu, begin, end }
 }
 
 /** Steps that image to image leaves out (StableDiffusionImg2ImgPipeline.get_timesteps). */
@@ -69,10 +69,30 @@ export function skippedSteps(steps: number, strength: number): number {
   })
 }
 
+/** Calls below a timestep; a step of two calls is not cut in its middle. */
+function callsAfter({ timesteps, callsPerStep = 1 }: Solver, cutoff: number): number {
+  const count = timesteps.filter((t) => t < cutoff).length
+  return callsPerStep === 2 && count % 2 === 0 ? count + 1 : count
+}
+
 /** The run of StableDiffusionPipeline over a solver: scale, predict, step, once per timestep. */
-export function samplingOf(solver: Solver, options: { steps: number; strength: number }): Sampling {
-  const first = skippedSteps(options.steps, options.strength) * (solver.callsPerStep ?? 1)
-  const timesteps = solver.timesteps.slice(first)
+export function samplingOf(
+  solver: Solver,
+  options: { steps: number; strength: number; begin?: number | undefined; end?: number | undefined },
+  trained = 1000,
+): Sampling {
+  const { begin, end } = options
+  const first =
+    begin === undefined
+      ? skippedSteps(options.steps, options.strength) * (solver.callsPerStep ?? 1)
+      : solver.timesteps.length - callsAfter(solver, cutoffAt(begin, trained))
+  const rest = solver.timesteps.slice(first)
+  const timesteps =
+    end === undefined ? rest : rest.slice(0, rest.filter((t) => t >= cutoffAt(end, trained)).length)
+  if (timesteps.length === 0)
+    fail("STEPS", `none of ${options.steps} steps lies between ${begin ?? 0} and ${end ?? 1} of the way`, {
+      hint: "Give more steps, or hand over at another place.",
+    })
   const total = timesteps.length
   const noisedAt = (x0: Float32Array, noise: Float32Array, index: number): Float32Array => {
     const shares = solver.shares(index)

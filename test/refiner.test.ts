@@ -1,0 +1,99 @@
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, expect, test } from "vitest"
+import { StableDiffusion } from "../src/index.ts"
+import { nodeEngine } from "../src/runtime/node.ts"
+import { openSafetensors } from "../src/weights/open-file.ts"
+
+/** A golden case: what diffusers made with a base model and a refiner (tools/reference/refiner_golden.py). */
+interface About {
+  model: string
+  prompt: string
+  seed: number
+  steps: number
+  cfg: number
+  at: number
+  scheduler: string
+}
+
+const golden = join(import.meta.dirname, "golden")
+const folder = join(golden, "refiner")
+const engine = nodeEngine()
+const scratch = mkdtempSync(join(tmpdir(), "aquatint-refiner-"))
+afterAll(async () => {
+  await engine.close()
+  rmSync(scratch, { recursive: true })
+})
+
+/** Both models with one scheduler: the refiner has the base model's second encoder and its VAE. */
+function models(scheduler: string): { base: string; refiner: string } {
+  const [base, refiner] = [join(scratch, scheduler, "base"), join(scratch, scheduler, "refiner")]
+  const source = join(golden, "models", "sdxl-tiny")
+  cpSync(source, base, { recursive: true })
+  mkdirSync(refiner, { recursive: true })
+  for (const part of ["text_encoder_2", "tokenizer_2", "vae"])
+    cpSync(join(source, part), join(refiner, part), { recursive: true })
+  for (const part of ["unet", "model_index.json"])
+    cpSync(join(folder, part), join(refiner, part), { recursive: true })
+  for (const model of [base, refiner]) {
+    rmSync(join(model, "scheduler"), { recursive: true, force: true })
+    cpSync(join(folder, `scheduler-${scheduler}`), join(model, "scheduler"), { recursive: true })
+  }
+  return { base, refiner }
+}
+
+const error = (got: Float32Array, want: Float32Array) =>
+  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
+const load = (path: string) => StableDiffusion.load(path, { engine, cache: null })
+
+async function goldenCase(name: string) {
+  const path = join(folder, name)
+  const { tensors, metadata } = await openSafetensors(path)
+  const { offset, length } = tensors.get("latents")!
+  const bytes = new Uint8Array(readFileSync(path).subarray(offset, offset + length))
+  return { about: JSON.parse(metadata.get("about")!) as About, latents: new Float32Array(bytes.buffer) }
+}
+
+const cases = readdirSync(folder).filter((f) => f.endsWith(".safetensors"))
+
+test.each(cases)(
+  "%s: diffusers' latents after the hand-over",
+  async (name) => {
+    const { about, latents } = await goldenCase(name)
+    const { prompt, seed, steps, cfg, at } = about
+    const { base, refiner } = models(about.scheduler)
+    const [sd, second] = [await load(base), await load(refiner)]
+    const ask = { prompt, seed, steps, cfg, width: 64, height: 64, refiner: { model: second, at } }
+    const { trace, images } = await sd.generate(ask, { trace: true })
+    const got = trace!.tensors()
+    expect(error(got.get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
+    expect(images[0]!.picture.width).toBe(64)
+    const walked = ["timesteps", "refiner.timesteps"].map((key) => got.get(key)!.data.length)
+    // diffusers walks the first half of Heun's step once more
+    expect(walked[0]! + walked[1]!).toBe(about.scheduler === "heun" ? 2 * steps : steps)
+    await sd.release()
+    await second.release()
+  },
+  120_000,
+)
+
+test("samplers by name hand over at the same place, and what cannot be shared is refused", async () => {
+  const { about, latents } = await goldenCase("euler-5.safetensors")
+  const { prompt, seed, steps, cfg, at } = about
+  const { base, refiner } = models(about.scheduler)
+  const [sd, second] = [await load(base), await load(refiner)]
+  const ask = { prompt, seed, steps, cfg, width: 64, height: 64, refiner: { model: second, at } }
+  const { trace } = await sd.generate({ ...ask, sampler: "euler", schedule: "leading" }, { trace: true })
+  expect(error(trace!.tensors().get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
+  const code = (change: object) =>
+    Promise.resolve(sd.generate({ ...ask, ...change })).then(
+      () => "drawn",
+      (error: { code: string }) => error.code,
+    )
+  expect(await code({ refiner: { model: second, at: 0.05 } })).toBe("STEPS")
+  expect(await code({ refiner: { model: second, at: 2 } })).toBe("REQUEST_RANGE")
+  expect(await code({ hires: {} })).toBe("REQUEST_REFINER")
+  await sd.release()
+  await second.release()
+}, 120_000)
