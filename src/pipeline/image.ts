@@ -3,9 +3,12 @@ import { type Infotext, writeInfotext } from "../image/infotext.ts"
 import type { EncodeOptions } from "../image/options.ts"
 import type { Picture } from "../image/pixels.ts"
 import { xmpMark } from "../trust/mark.ts"
-import { version } from "../version.ts"
+import { behaviour, version } from "../version.ts"
+import type { AdapterReport } from "./adapters.ts"
 import { upscalerLabel } from "./hires.ts"
+import { comfyGraph, comfySampler } from "./recipe/comfy-graph.ts"
 import type { GenerateRequest } from "./request.ts"
+import { samplerChoice } from "./samplers.ts"
 import { type Settings, seedOf } from "./settings.ts"
 import type { FileFacts } from "./vouched.ts"
 
@@ -23,7 +26,35 @@ interface Origin {
   settings: Settings
   index: number
   model: string
+  /** The model's form, and its own scheduler's config. */
+  folder: boolean
+  scheduler: Readonly<Record<string, unknown>>
+  adapters: readonly AdapterReport[]
   facts: FileFacts
+}
+
+/** A ComfyUI graph of a picture drawn from text in one pass, where ComfyUI has its sampler. */
+function graphOf({ ask, settings, index, model, folder, scheduler, adapters }: Origin) {
+  const { init, hires, preset, variation } = settings
+  if (init || hires || settings.wrap || variation.strength > 0 || ask.controls?.length || ask.refiner)
+    return null
+  const named = ask.sampler ?? preset?.sampler
+  const recipe = named === undefined ? undefined : samplerChoice(named, ask.schedule ?? preset?.schedule)
+  const found = comfySampler(recipe?.sampler, recipe?.schedule, scheduler)
+  const loras = adapters.flatMap(({ path, unet, text }) =>
+    typeof unet === "number" && typeof text === "number"
+      ? [{ name: path.split(/[\\/]/).at(-1)!, unet, text }]
+      : [],
+  )
+  if (!found || loras.length < adapters.length || settings.rng !== "cpu") return null
+  const { prompt, negative, steps, cfg, width, height, clipSkip } = settings
+  return comfyGraph({
+    ...{ prompt, negative, steps, cfg, width, height, clipSkip, loras },
+    seed: seedOf(settings, index),
+    sampler: found[0],
+    scheduler: found[1],
+    model: { name: folder ? model : `${model}.safetensors`, folder },
+  })
 }
 
 /** What A1111 writes of the modes in force, under its keys. */
@@ -116,9 +147,14 @@ export class GeneratedImage {
       clipSkip: settings.clipSkip,
       rng: settings.rng === "cuda" ? "NV" : "CPU",
       version: `aquatint ${version}`,
-      extra: modeFields(settings),
+      extra: [...modeFields(settings), ["Behaviour", String(behaviour)]],
     }
     return writeInfotext(record)
+  }
+
+  /** ComfyUI's graphs of the same drawing, as JSON; null where ComfyUI cannot draw it so. */
+  get graph(): { readonly prompt: string; readonly workflow: string } | null {
+    return graphOf(this.origin)
   }
 
   /** The file's bytes: PNG (lossless), JPEG or WebP. */
@@ -128,7 +164,8 @@ export class GeneratedImage {
       system: `aquatint, ${this.origin.model}`,
       version,
     })
-    return this.output.encode(this.picture, { format, quality, metadata: { parameters: this.infotext, xmp } })
+    const metadata = { parameters: this.infotext, ...this.graph, xmp }
+    return this.output.encode(this.picture, { format, quality, metadata })
   }
 
   /** The file as a Blob, for `URL.createObjectURL` and uploads. */

@@ -176,11 +176,20 @@ export class Model {
     }
     timings.total = this.loadSeconds + (performance.now() - began) / 1000
     const facts = await this.facts
+    const reports = active.map(reportOf)
+    const origin = {
+      ask,
+      settings,
+      model: this.name,
+      folder: this.files.format === "diffusers",
+      scheduler: this.files.scheduler,
+      adapters: reports,
+      facts,
+    }
     const images = pictures.map(
-      (picture: Picture, i: number) =>
-        new GeneratedImage(picture, { ask, settings, index: i, model: this.name, facts }, this.output),
+      (picture: Picture, i: number) => new GeneratedImage(picture, { ...origin, index: i }, this.output),
     )
-    return { images, timings, settings, trace, adapters: active.map(reportOf), attention }
+    return { images, timings, settings, trace, adapters: reports, attention }
   }
 
   /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */

@@ -1,5 +1,6 @@
 import { parseSamplerLabel, parseScheduleLabel } from "../../diffusion/sampling.ts"
 import type { Infotext } from "../../image/infotext.ts"
+import { behaviour } from "../../version.ts"
 import type { HiresRequest } from "../hires.ts"
 import type { GenerateRequest } from "../request.ts"
 import { type Program, present, type Recipe, seedOf } from "./recipe.ts"
@@ -18,9 +19,11 @@ export function infotextRecipe(info: Infotext): Recipe | null {
   const named = own ? { sampler, schedule: info.scheduleType } : labelOf(sampler, info.scheduleType)
   const { seed: known, unmet } = seedOf(seed)
   const hires = hiresOf(info, own)
+  const drawnBy = own ? Number(new Map(info.extra).get("Behaviour") ?? 1) : null
   return {
     program,
     version: version ?? null,
+    behaviour: drawnBy,
     request: present({
       prompt: info.prompt,
       negative: info.negativePrompt === "" && own ? undefined : info.negativePrompt,
@@ -42,6 +45,9 @@ export function infotextRecipe(info: Infotext): Recipe | null {
     loras: [],
     unmet: [
       ...unmet,
+      ...(drawnBy !== null && drawnBy > behaviour
+        ? [`it was drawn by a newer aquatint (behaviour ${drawnBy}, this one has ${behaviour})`]
+        : []),
       ...(sampler && !own && named.sampler === undefined ? [`sampler ${label} is not known`] : []),
       ...(info.denoisingStrength === undefined || hires
         ? []

@@ -12,6 +12,8 @@ export type Program = "aquatint" | "a1111" | "comfyui" | "invokeai" | "sd.cpp"
 export interface Recipe {
   readonly program: Program
   readonly version: string | null
+  /** Which behaviour of ours drew it (see `version.ts`); of other programs null. */
+  readonly behaviour?: number | null
   /** What `generate` takes; `strength` and the like of pictures that began from another are in `unmet`. */
   readonly request: Partial<Omit<GenerateRequest, "init" | "mask">>
   readonly model: { readonly name: string | null; readonly hash: string | null }
