@@ -124,21 +124,13 @@ function nodesOf(facts: ComfyFacts): Map<string, Node> {
   const loader = model.folder
     ? add("DiffusersLoader", { model_path: model.name })
     : add("CheckpointLoaderSimple", { ckpt_name: model.name })
-  let [net, clip]: [Link, Link] = [
-    [loader, 0],
-    [loader, 1],
-  ]
+  let last = loader
   for (const { name, unet, text } of loras) {
-    const id = add("LoraLoader", {
-      lora_name: name,
-      strength_model: unet,
-      strength_clip: text,
-      model: net,
-      clip,
-    })
-    net = [id, 0]
-    clip = [id, 1]
+    const strengths = { strength_model: unet, strength_clip: text }
+    last = add("LoraLoader", { lora_name: name, ...strengths, model: [last, 0], clip: [last, 1] })
   }
+  const net: Link = [last, 0]
+  let clip: Link = [last, 1]
   if (clipSkip !== undefined && clipSkip > 1)
     clip = [add("CLIPSetLastLayer", { stop_at_clip_layer: -clipSkip, clip }), 0]
   const [positive, against] = [prompt, negative].map((text) =>
