@@ -60,6 +60,10 @@ export async function askOf(
     imageCfg: drawing.imageCfg,
     guidanceRescale: drawing.guidanceRescale,
     strength: drawing.strength,
+    hires: drawing.hires,
+    variationSeed: drawing.variationSeed,
+    variationStrength: drawing.variationStrength,
+    seedFrom: drawing.seedFrom,
     ...(inputs.mask
       ? {
           inpaintArea: drawing.inpaintArea,

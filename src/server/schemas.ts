@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { promptLimit, samplerIds, scheduleIds } from "../index.ts"
+import { latentUpscalers, promptLimit, samplerIds, scheduleIds } from "../index.ts"
 import { idPattern, states } from "../store/index.ts"
 
 /** What requests may ask for at most. */
@@ -49,6 +49,24 @@ const name = z.string().min(1).max(200)
 const whole = (low: number, high: number) => z.int().min(low).max(high)
 const real = (low: number, high: number) => z.number().min(low).max(high)
 
+/** Ways to enlarge between two passes; files are not named by requests. */
+export const hiresUpscalers = [...Object.keys(latentUpscalers), "lanczos", "nearest"]
+
+const hires = (limits: Limits) =>
+  z.strictObject({
+    scale: real(1, 8).optional(),
+    width: whole(8, limits.side).optional(),
+    height: whole(8, limits.side).optional(),
+    upscaler: z.enum(hiresUpscalers).optional(),
+    steps: whole(1, limits.steps).optional(),
+    strength: real(0.01, 1).optional(),
+    sampler: name.optional(),
+    schedule: name.optional(),
+    cfg: real(0, 100).optional(),
+    prompt: words.optional(),
+    negative: words.optional(),
+  })
+
 /** What a picture is asked to be; `library` holds the pictures by reference. */
 const drawingShape = (limits: Limits) => ({
   prompt: words,
@@ -90,6 +108,12 @@ const drawingShape = (limits: Limits) => ({
     .enum(["white", "transparent"])
     .optional()
     .meta({ description: "what of the mask is repainted, default white" }),
+  hires: hires(limits)
+    .optional()
+    .meta({ description: "a second pass over the enlarged result of the first" }),
+  variationSeed: whole(0, 2 ** 32 - 1).optional(),
+  variationStrength: real(0, 1).optional(),
+  seedFrom: z.strictObject({ width: whole(8, limits.side), height: whole(8, limits.side) }).optional(),
   format: z.enum(["png", "jpeg", "webp"]).optional(),
   quality: whole(1, 100).optional(),
 })

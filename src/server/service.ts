@@ -162,7 +162,8 @@ export class Service {
     start: { width: number; height: number } | undefined,
   ): Drawing {
     const { card } = model
-    for (const name of promptLoras(ask.prompt, ask.syntax)) this.models.loras.get(name)
+    for (const text of [ask.prompt, ask.hires?.prompt ?? ""])
+      for (const name of promptLoras(text, ask.syntax)) this.models.loras.get(name)
     const used = loras?.map(({ id, weight }) => ({ id: this.models.loras.get(id).id, weight: weight ?? 1 }))
     if (!start && card.variant !== "base" && ["inpaint", "instruct"].includes(card.variant))
       fail("REQUEST_INIT", `${model.id} needs a start picture`, { hint: "send init" })
@@ -177,6 +178,7 @@ export class Service {
       height: ask.height ?? side(like?.height),
       count: ask.count ?? 1,
       ...(used?.length ? { loras: used } : {}),
+      ...(ask.variationStrength ? { variationSeed: ask.variationSeed ?? randomInt(2 ** 32) } : {}),
     }
     const { loras: _, maskBlur: _b, maskPadding: _p, inpaintArea: _a, fill: _f, ...plain } = drawing
     checkAsk(plain as unknown as Parameters<typeof checkAsk>[0], card)
@@ -184,8 +186,12 @@ export class Service {
     return drawing
   }
 
-  private refuseLarge({ width, height }: Drawing): void {
+  private refuseLarge({ hires, ...first }: Drawing): void {
     const { pixels, side } = this.limits
+    const { scale = 2, width: w = 0, height: h = 0 } = hires ?? { scale: 1 }
+    // one side alone keeps the shape
+    const factor = Math.max(w / first.width, h / first.height) || scale
+    const [width, height] = [Math.round(first.width * factor), Math.round(first.height * factor)]
     if (width * height > pixels || Math.max(width, height) > side)
       fail("REQUEST_SIZE", `${width}x${height} is more than this server draws`, {
         hint: `at most ${pixels} pixels, no side above ${side}`,

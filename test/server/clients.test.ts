@@ -196,7 +196,7 @@ describe("SillyTavern", () => {
     const get = async (path: string) =>
       (await ask<{ name: string; title: string }[]>(at(path), undefined, auth)).body
     expect((await get("upscalers")).map((x) => x.name)).toContain("None")
-    expect(await get("latent-upscale-modes")).toEqual([])
+    expect((await get("latent-upscale-modes")).map((x) => x.name)).toContain("Latent (bicubic)")
     expect(Array.isArray(await get("sd-vae"))).toBe(true)
     expect((await get("samplers")).map((x) => x.name)).toContain("DPM++ 2M SDE")
     expect((await get("schedulers")).map((x) => x.name)).toContain("karras")
@@ -286,11 +286,10 @@ describe("AUTOMATIC1111's other clients", () => {
 
   test("are told what is not done here", async () => {
     for (const more of [
-      { enable_hr: true },
+      { enable_hr: true, hr_checkpoint_name: "other" },
       { restore_faces: true },
       { tiling: true },
       { styles: ["x"] },
-      { subseed_strength: 0.3 },
       { script_name: "x/y/z plot" },
       { alwayson_scripts: { controlnet: { args: [] } } },
       { refiner_checkpoint: "xl", refiner_switch_at: 0.8 },
@@ -305,6 +304,24 @@ describe("AUTOMATIC1111's other clients", () => {
       ])
     }
     expect((await ask(at("interrogate"), { image: "", model: "clip" })).status).toBe(422)
+  })
+
+  test("draw a second pass and variations, as the command line does", async () => {
+    const hr = { enable_hr: true, hr_scale: 1.5, hr_upscaler: "Latent (bicubic)", denoising_strength: 0.6 }
+    const { status, body } = await ask<{ images: string[] }>(at("txt2img"), { ...small, ...hr })
+    expect(status).toBe(200)
+    expect((await ask(at("txt2img"), { ...small, ...hr, hr_upscaler: "/etc/passwd" })).status).toBe(422)
+    const vary = { subseed: 9, subseed_strength: 0.4 }
+    const varied = await ask<{ images: string[]; info: string }>(at("txt2img"), { ...small, ...vary })
+    expect(JSON.parse(varied.body.info)).toMatchObject({ seed: 3, subseed: 9, subseed_strength: 0.4 })
+    const plain = await ask<{ images: string[] }>(at("txt2img"), small)
+    expect(varied.body.images[0]).not.toBe(plain.body.images[0])
+    // last, as it holds this process up while the server lets idle connections go
+    const line = ["a cat", "--sampler", "Euler", "--cfg", "7", "--steps", "2", "--seed", "3", "--rng", "cuda"]
+    const second = ["--hires-scale", "1.5", "--hires-upscaler", "latent-bicubic", "--hires-strength", "0.6"]
+    const size = ["-W", "64", "-H", "64"]
+    const same = await decodeImage(drawn([...line, ...size, ...second]))
+    expect([same.width, await pixels(body.images[0]!)]).toEqual([96, same.data])
   })
 
   test("enlarge, look for new files and give memory back", async () => {

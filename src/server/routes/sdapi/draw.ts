@@ -1,6 +1,6 @@
 import { z } from "zod"
 import { fail } from "../../../errors.ts"
-import { parseInfotext, parseSamplerLabel, version } from "../../../index.ts"
+import { latentUpscalers, parseInfotext, parseSamplerLabel, version } from "../../../index.ts"
 import { imagesOf, type Job } from "../../../store/index.ts"
 import { json, type Route, route } from "../../route.ts"
 import type { NewJobBody } from "../../schemas.ts"
@@ -43,6 +43,18 @@ const drawing = z
     enable_hr: flag,
     restore_faces: flag,
     tiling: flag,
+    hr_scale: number,
+    hr_upscaler: text,
+    hr_second_pass_steps: number,
+    hr_resize_x: number,
+    hr_resize_y: number,
+    hr_sampler_name: text,
+    hr_scheduler: text,
+    hr_prompt: text,
+    hr_negative_prompt: text,
+    hr_cfg: number,
+    hr_checkpoint_name: text,
+    subseed: number,
     subseed_strength: number,
     seed_resize_from_h: number,
     seed_resize_from_w: number,
@@ -68,13 +80,9 @@ const drawn = z
 
 /** Fields that would make another picture than the one asked for: refused where they ask for something. */
 const undone: [keyof Asked, (value: NonNullable<unknown>, body: Asked) => boolean, string][] = [
-  ["enable_hr", (on) => on === true, "draw at a small size, then send the picture to img2img"],
   ["restore_faces", (on) => on === true, "leave it out"],
   ["tiling", (on) => on === true, "leave it out"],
   ["styles", (list) => Array.isArray(list) && list.length > 0, "write their words into the prompt"],
-  ["subseed_strength", (share) => Number(share) > 0, "leave it out"],
-  ["seed_resize_from_h", (side) => Number(side) > 0, "leave it out"],
-  ["seed_resize_from_w", (side) => Number(side) > 0, "leave it out"],
   ["script_name", (name) => name !== "" && name !== "None", "GET /sdapi/v1/scripts lists none"],
   ["alwayson_scripts", (all) => Object.keys(all).length > 0, "GET /sdapi/v1/scripts lists none"],
   [
@@ -155,9 +163,51 @@ function askOf(body: Asked, settings: Settings, kind: "txt2img" | "img2img"): Ne
     rng: settings.randn_source === "CPU" ? "cpu" : "cuda",
     syntax: "a1111",
     imageCfg: body.image_cfg_scale ?? undefined,
+    ...variationOf(body),
     format: formats[settings.samples_format as keyof typeof formats] ?? "png",
   }
-  return kind === "img2img" ? { ...ask, ...inputsOf(body) } : ask
+  return { ...ask, ...(kind === "img2img" ? inputsOf(body) : hiresOf(body)) }
+}
+
+function variationOf(body: Asked): Partial<NewJobBody> {
+  const { subseed_strength: share, seed_resize_from_w: width, seed_resize_from_h: height } = body
+  const seed = whole(body.subseed) ?? -1
+  return {
+    ...(share ? { variationStrength: share, variationSeed: seed < 0 ? undefined : seed % 2 ** 32 } : {}),
+    ...(width && height && width > 0 && height > 0 ? { seedFrom: { width, height } } : {}),
+  }
+}
+
+/** A1111's hires fix; what a second pass leaves out is as in the first. */
+function hiresOf(body: Asked): Partial<NewJobBody> {
+  if (!body.enable_hr) return {}
+  const other = (name: string | null | undefined) => (name && !/^use same/i.test(name) ? name : undefined)
+  if (other(body.hr_checkpoint_name)) unsupported("hr_checkpoint_name", "leave it out")
+  const label = (body.hr_upscaler || "Latent").toLowerCase()
+  const known = Object.entries(latentUpscalers).find(
+    ([id, one]) => id === label || one.label.toLowerCase() === label,
+  )
+  const upscaler = known?.[0] ?? ["lanczos", "nearest"].find((name) => name === label)
+  if (!upscaler)
+    fail("UPSCALER", `there is no upscaler ${label.slice(0, 80)}`, {
+      hint: "GET /sdapi/v1/latent-upscale-modes and /sdapi/v1/upscalers list them",
+    })
+  const [width, height] = [whole(body.hr_resize_x) || undefined, whole(body.hr_resize_y) || undefined]
+  return {
+    hires: {
+      scale: body.hr_scale ?? 2,
+      width,
+      height,
+      upscaler,
+      steps: whole(body.hr_second_pass_steps) || undefined,
+      strength: body.denoising_strength ?? 0.75,
+      sampler: other(body.hr_sampler_name),
+      schedule: other(body.hr_scheduler),
+      prompt: body.hr_prompt || undefined,
+      negative: body.hr_negative_prompt || undefined,
+      cfg: body.hr_cfg || undefined,
+    },
+  }
 }
 
 function inputsOf(body: Asked): Partial<NewJobBody> {
@@ -205,9 +255,11 @@ function infoOf(job: Job, body: Asked, images: readonly { seed: number; infotext
     all_negative_prompts: images.map(() => ask.negative),
     seed: ask.seed,
     all_seeds: seeds,
-    subseed: ask.seed,
-    all_subseeds: seeds,
-    subseed_strength: 0,
+    subseed: ask.variationSeed ?? ask.seed,
+    all_subseeds: seeds.map((seed, i) =>
+      ask.variationSeed === undefined ? seed : Number(ask.variationSeed) + i,
+    ),
+    subseed_strength: ask.variationStrength ?? 0,
     width: ask.width,
     height: ask.height,
     sampler_name: ask.sampler,

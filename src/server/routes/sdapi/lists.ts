@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { samplerIds, scheduleIds } from "../../../index.ts"
+import { latentUpscalers, samplerIds, scheduleIds } from "../../../index.ts"
 import { samplerLabels, scheduleLabels } from "../../labels.ts"
 import { json, type Route, route } from "../../route.ts"
 import type { Service } from "../../service.ts"
@@ -29,7 +29,7 @@ function listsOf({ models }: Service): Record<string, () => unknown> {
         config: null,
       })),
     upscalers: () => upscalers.map(upscaler),
-    "latent-upscale-modes": () => [],
+    "latent-upscale-modes": () => Object.values(latentUpscalers).map(({ label }) => ({ name: label })),
     "sd-vae": () => [],
     "sd-modules": () => [],
     hypernetworks: () => [],
