@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { symbol } from "../src/graph/index.ts"
-import { StableDiffusion } from "../src/index.ts"
+import { type Picture, StableDiffusion } from "../src/index.ts"
 import { tinyDecoderGraph, tinyEncoderGraph, tinyVaeConfig } from "../src/models/index.ts"
 import { f32 } from "../src/runtime/engine.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
@@ -37,6 +37,25 @@ test("AutoencoderTiny decodes and encodes as diffusers does", async () => {
   const encoder = await compile(engine, tinyEncoderGraph(c, sizes).graph, views, { device: "cpu" })
   const { latents } = await encoder.run({ image: of("image") })
   expect(far(latents!.data as Float32Array, of("encoded").data as Float32Array)).toBeLessThan(1e-4)
+})
+
+test("TAESD draws previews beside the model's own autoencoder", async () => {
+  const model = join(import.meta.dirname, "golden", "models", "sd1-tiny")
+  const ask = { prompt: "x", steps: 2, width: 48, height: 40, seed: 1, sampler: "ddim" }
+  const sd = await StableDiffusion.load(model, { engine, cache: null, preview: folder })
+  const rough = await StableDiffusion.load(model, { engine, cache: null, vae: folder })
+  const { images } = await rough.generate(ask)
+  let seen: Picture | null | undefined
+  for await (const step of sd.generate(ask)) if (step.phase === "denoise") seen = await step.look?.()
+  expect(seen).toMatchObject({ width: 48, height: 40, channels: 3 })
+  const apart = seen!.data.reduce((s, v, i) => s + Math.abs(v - images[0]!.picture.data[i]!), 0)
+  expect(apart / seen!.data.length).toBeLessThan(1)
+  for await (const step of rough.generate({ ...ask, steps: 1 }))
+    if (step.phase === "denoise") expect(await step.look?.()).toBeNull()
+  await sd.release()
+  await rough.release()
+  const wrong = StableDiffusion.load(model, { engine, cache: null, preview: join(model, "vae") })
+  await expect(wrong).rejects.toMatchObject({ code: "VAE_PREVIEW", blame: "caller" })
 })
 
 test("TAESD's own names are read, and a model draws with it in the place of its VAE", async () => {

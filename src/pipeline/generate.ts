@@ -27,6 +27,8 @@ export interface GenerateStep {
   readonly progress: number
   /** A rough small picture of the current estimate, or null where there is none yet. */
   preview(): Picture | null
+  /** The current estimate in the picture's size, by the model's small autoencoder (`LoadOptions.preview`); null without one. */
+  look?(): Promise<Picture | null>
 }
 
 /** Everything that the parts of one generation share. */

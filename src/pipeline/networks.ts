@@ -23,6 +23,7 @@ import {
   controlNetGraph,
   decoderGraph,
   encoderGraph,
+  type TinyVaeConfig,
   tinyDecoderGraph,
   tinyEncoderGraph,
   tinyVaeConfig,
@@ -56,6 +57,7 @@ export class Networks {
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
   private readonly programs = new Map<string, Promise<Program>>()
   private readonly patches = new Map<string, Patches>()
+  private previewVae: TinyVaeConfig | null = null
   private readonly controls = new Map<string, ControlNetConfig>()
   /** What adapters can change, and the key of its weights. */
   private readonly keys = new Map<AdapterTarget["scope"], string>([["unet", "unet"]])
@@ -238,6 +240,34 @@ export class Networks {
       return wrapped(made.graph, wrap)
     }
     return this.program(`vae decoder ${unit}${wrapKey(wrap)}`, "vae", graph, { fleeting: this.roomyVae })
+  }
+
+  /** A small autoencoder (TAESD) for previews, beside the model's own. @throws VAE_PREVIEW */
+  addPreviewer(component: Component): void {
+    if (component.className !== "AutoencoderTiny")
+      fail("VAE_PREVIEW", `${component.files[0]} is no tiny autoencoder`, {
+        file: component.files[0],
+        hint: "previews are drawn by TAESD: AutoencoderTiny under diffusers' keys or its author's",
+      })
+    const config = tinyVaeConfig(component.config)
+    this.take("preview", new AutoencoderTiny(config), component)
+    this.previewVae = config
+  }
+
+  /** Its decoder for latents of this size; null where the model has none. */
+  async previewer(
+    height: number,
+    width: number,
+  ): Promise<{ net: Program; scaling: { scaling_factor: number } } | null> {
+    const config = this.previewVae
+    if (!config) return null
+    const { unit, h, w } = sides([4], height, width)
+    const net = await this.taken(
+      `preview ${unit}`,
+      "preview",
+      () => tinyDecoderGraph(config, { b: symbol("b"), h, w }).graph,
+    )
+    return { net, scaling: config }
   }
 
   encoder(wrap: Wrap | null = null): Promise<Program> {

@@ -31,6 +31,8 @@ export interface LoadOptions {
   vae?: string
   /** The file that a prompt means by `<lora:NAME>`; default: one of that name beside the model. */
   lora?: (name: string) => string | Promise<string>
+  /** A small autoencoder (TAESD) that decodes previews: folder or file. Default: previews are rough. */
+  preview?: string
   /** An engine to share; it is not ended by `release`. Default: a child process of this model's own. */
   engine?: Engine
 }
@@ -54,6 +56,8 @@ export class StableDiffusion extends Model {
         files.components.set("vae", await openVae(options.vae, { family: files.family }))
       const { device } = await chooseDevice(options.device ?? "auto")
       const networks = new Networks(files, engine, device)
+      if (options.preview !== undefined)
+        networks.addPreviewer(await openVae(options.preview, { family: files.family }))
       await tryDevice(engine, device)
       const vouched = vouch(files, options.cache)
       const tokenizers = await openTokenizers(files, (folder, file) => readIfThere(join(folder, file)))

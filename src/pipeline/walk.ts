@@ -1,5 +1,6 @@
 import type { DrawNoise, Predict, Sampling } from "../diffusion/types.ts"
 import { fail } from "../errors.ts"
+import { type Picture, pictureFromPlanes } from "../image/pixels.ts"
 import { f32 } from "../runtime/engine.ts"
 import { AttentionSum } from "./attention.ts"
 import type { Sized } from "./autoencode.ts"
@@ -62,6 +63,7 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
       steps: Math.max(about.steps, about.before + step.total),
       progress: Math.min(1, about.from + ((about.to - about.from) * (step.index + 1)) / step.total),
       preview: () => latentPreview(step.x0, sized),
+      look: looker(networks, step.x0.slice(), sized),
     }
   }
   await controls?.end()
@@ -69,6 +71,18 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
   trace?.set(pass.traced, f32(Float32Array.from(times), [times.length]))
   return x
 }
+
+/** Decodes an estimate when somebody wants to see it. */
+const looker =
+  (networks: Job["networks"], x0: Float32Array, { size, channels }: Sized) =>
+  async (): Promise<Picture | null> => {
+    const previewer = await networks.previewer(...size)
+    if (!previewer) return null
+    const z = x0.map((v) => v / previewer.scaling.scaling_factor)
+    const { image } = await previewer.net.run({ latents: f32(z, [1, channels, ...size]) })
+    const [, , height, width] = image!.shape as [number, number, number, number]
+    return pictureFromPlanes(image!.data as Float32Array, width, height)
+  }
 
 /** Watches the tokens of the prompt's first part, as its first tokenizer cuts them. */
 function watchFor({ plan, networks }: Job, { size }: Sized): AttentionSum {
