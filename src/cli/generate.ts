@@ -23,6 +23,7 @@ import {
   writeSafetensors,
 } from "../index.ts"
 import { adapterLines, another, control, lora, presetLine } from "./adapters.ts"
+import { addManyOptions, isMany, type ManyOptions, many, together } from "./many.ts"
 import { addModeOptions, type HiresOptions, withHires } from "./modes.ts"
 import { number } from "./options.ts"
 import { Progress } from "./progress.ts"
@@ -30,9 +31,12 @@ import { Progress } from "./progress.ts"
 interface Options
   extends Omit<
       GenerateRequest,
-      "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls" | "hires" | "refiner"
+      "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls" | "hires" | "sdUpscale" | "refiner"
     >,
-    HiresOptions {
+    HiresOptions,
+    ManyOptions {
+  sdUpscale?: number
+  tileOverlap?: number
   model: string
   from?: string
   init?: string
@@ -62,6 +66,7 @@ export function addGenerate(top: Command): void {
   addPictureOptions(command)
   addInputOptions(command)
   addModeOptions(command)
+  addManyOptions(command)
   addOutputOptions(command)
   command
     .exitOverride()
@@ -124,21 +129,25 @@ function addOutputOptions(command: Command): void {
 async function run(given: string | undefined, asked: Options, command: Command): Promise<void> {
   const { prompt, options } = await withRecipe(given, asked, command)
   const target = await checkTarget(options)
-  const ask = await request(prompt, options)
+  const plan = await many(await request(prompt, options), options)
   const sd = await StableDiffusion.load(options.model, {
     device: options.device,
-    frugal: true,
+    frugal: plan.asks.length === 1,
     vae: options.vae,
   })
   const finer = await openRefiner(options, sd)
-  if (finer)
-    ask.refiner = { model: finer, ...(options.refinerAt === undefined ? {} : { at: options.refinerAt }) }
+  const { refinerAt: at } = options
+  const refined = finer ? { refiner: { model: finer, ...(at === undefined ? {} : { at }) } } : {}
   const progress = options.json || !process.stderr.isTTY ? null : new Progress(process.stderr)
   try {
-    const generation = sd.generate(ask, { trace: options.trace !== undefined })
-    for await (const step of generation) progress?.show(step)
+    const results: GenerateResult[] = []
+    for (const ask of plan.asks) {
+      const generation = sd.generate({ ...ask, ...refined }, { trace: options.trace !== undefined })
+      for await (const step of generation) progress?.show(step)
+      results.push(await generation)
+    }
     progress?.done()
-    const result = await generation
+    const result = await together(plan, results)
     const paths = await save(result.images, target, prompt, options)
     if (options.trace) await writeTrace(options.trace, result)
     await tell(sd, result, paths, options)
@@ -185,6 +194,7 @@ async function withRecipe(
   command: Command,
 ): Promise<{ prompt: string; options: Options }> {
   if (options.from === undefined) {
+    if (prompt === undefined && options.prompts !== undefined) return { prompt: "", options }
     if (prompt === undefined)
       throw new AquatintError("USAGE", "missing required argument 'prompt'", {
         hint: 'say what to draw: aquatint "a lighthouse at sunset"; or repeat a picture: --from picture.png',
@@ -218,6 +228,8 @@ interface Target {
   path: string
 }
 
+const severalPictures = (options: Options) => (options.count ?? 1) > 1 || isMany(options)
+
 /** Finds out where pictures go before anything is computed. @throws OUTPUT_* */
 async function checkTarget(options: Options): Promise<Target> {
   if (options.trace !== undefined) {
@@ -229,7 +241,7 @@ async function checkTarget(options: Options): Promise<Target> {
   }
   const out = options.out
   if (out === "-") {
-    if ((options.count ?? 1) > 1 || options.json)
+    if (severalPictures(options) || options.json)
       throw new AquatintError("OUTPUT_STDOUT", `stdout holds one picture${options.json ? ", or JSON" : ""}`, {
         hint: "name a folder with --out",
       })
@@ -239,7 +251,7 @@ async function checkTarget(options: Options): Promise<Target> {
   const path = resolve(out)
   const found = await stat(path).catch(() => null)
   if (found?.isDirectory()) return { kind: "folder", path }
-  if ((options.count ?? 1) > 1 || /[\\/]$/.test(out)) {
+  if (severalPictures(options) || /[\\/]$/.test(out)) {
     if (found)
       throw new AquatintError("OUTPUT_FOLDER", `${out} is a file`, {
         hint: "with --count above 1, --out is a folder",
@@ -295,6 +307,13 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
     refinerAt: _ra,
     init,
     mask,
+    sdUpscale: scale,
+    tileOverlap: overlap,
+    prompts: _p,
+    matrix: _mx,
+    x: _x,
+    y: _y,
+    z: _z,
     ...rest
   } = withHires(options)
   if (mask !== undefined && init === undefined)
@@ -307,6 +326,7 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
     loras,
     embeddings,
     controls: await Promise.all((controls ?? []).map((text) => control(text, picture))),
+    ...(scale === undefined ? {} : { sdUpscale: { scale, overlap } }),
     ...(init === undefined ? {} : { init: await picture(init) }),
     ...(mask === undefined ? {} : { mask: await picture(mask) }),
   }
@@ -337,7 +357,9 @@ async function save(
   const saved: { path: string; sha256: string }[] = []
   for (const image of images) {
     const path =
-      target.kind === "folder" ? await freeName(target.path, `${slug(prompt)}-${image.seed}`) : target.path
+      target.kind === "folder"
+        ? await freeName(target.path, `${slug(image.prompt || prompt)}-${image.seed}`)
+        : target.path
     const bytes = await image.encode(target.kind === "stdout" ? "png" : formatOf(path), options.quality)
     if (target.kind === "stdout") await new Promise((done) => process.stdout.write(bytes, done))
     else await writeAtomic(path, bytes)

@@ -15,6 +15,7 @@ export function addModeOptions(command: Command): void {
   addInpainting(command)
   addHires(command)
   addVariation(command)
+  addEnlarging(command)
 }
 
 /** A second pass; any of these asks for one. */
@@ -39,6 +40,18 @@ function addHires(command: Command): void {
     .option("--hires-cfg <scale>", "guidance scale of the second pass (default: --cfg)", number)
     .option("--hires-prompt <text>", "prompt of the second pass (default: the prompt)")
     .option("--hires-negative <text>", "negative prompt of the second pass (default: --negative)")
+}
+
+function addEnlarging(command: Command): void {
+  command
+    .option("--upscale <factor>", "enlarge what was drawn, 1..8 (default: 1)", number)
+    .option("--upscaler <name>", "lanczos, nearest, or a file of the ESRGAN family (default: lanczos)")
+    .option(
+      "--sd-upscale <factor>",
+      "enlarge --init and draw it anew in tiles of -W x -H (default: none)",
+      number,
+    )
+    .option("--tile-overlap <pixels>", "what tiles of --sd-upscale share (default: 64)", number)
 }
 
 function addVariation(command: Command): void {

@@ -53,6 +53,18 @@ export function pictureFromPlanes(planes: Float32Array, width: number, height: n
   return picture
 }
 
+/**
+ * Planes of 0..1 as a picture: clamped, times 255, halves rounded to even.
+ * @param planes [3, height, width]
+ */
+export function pictureFromUnit(planes: Float32Array, width: number, height: number): Picture {
+  const size = width * height
+  const picture = blank(width, height, 3)
+  for (let c = 0; c < 3; c++)
+    for (let i = 0; i < size; i++) picture.data[i * 3 + c] = Math.fround(planes[c * size + i]! * 255)
+  return picture
+}
+
 /** value / 255 and 2 * value / 255 - 1 in float32, each operation rounded as numpy and torch do. */
 const unitOf = Float32Array.from({ length: 256 }, (_, v) => v / 255)
 const signedOf = unitOf.map((v) => Math.fround(2 * v) - 1)

@@ -13,8 +13,9 @@ import type { Guide, OpenedFile } from "./other-files.ts"
 const folders = {
   adapter: ["loras", "lora", "Lora", "LyCORIS", "lycoris", "adapters"],
   embedding: ["embeddings", "embedding", "textual_inversion"],
+  upscaler: ["upscale_models", "upscalers", "ESRGAN", "RealESRGAN"],
 } as const
-const endings = [".safetensors", ".pt", ".bin", ".ckpt"]
+const endings = [".safetensors", ".pth", ".pt", ".bin", ".ckpt"]
 const deepest = 4
 
 /**

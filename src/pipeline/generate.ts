@@ -5,7 +5,7 @@ import { f32, i64 } from "../runtime/engine.ts"
 import type { AttentionMaps } from "./attention.ts"
 import { decode, type Sized } from "./autoencode.ts"
 import type { ControlPart } from "./control.ts"
-import type { Enlarger } from "./enlarge.ts"
+import { type Enlarger, enlarge } from "./enlarge.ts"
 import type { Hires } from "./hires.ts"
 import type { Networks } from "./networks.ts"
 import type { FileRef } from "./other-files.ts"
@@ -15,6 +15,7 @@ import { type Scene, sceneOf } from "./scene.ts"
 import { type SecondPass, secondPass } from "./second-pass.ts"
 import type { Settings } from "./settings.ts"
 import { begin, noiseOf, type PictureNoise } from "./start.ts"
+import { redrawTiles } from "./tiles.ts"
 import type { Trace } from "./trace.ts"
 import { walk } from "./walk.ts"
 
@@ -74,6 +75,7 @@ const still = (phase: GenerateStep["phase"], progress: number, picture = 0): Gen
  * as the picture made alone with seed + i. Cancelled between steps by `job.signal`.
  */
 export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[]> {
+  if (job.settings.sdUpscale) return yield* redrawTiles(job)
   const { networks, settings, frugal } = job
   const factor = vaeFactor(networks.vae)
   const sized: Sized = {
@@ -111,11 +113,19 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
       z,
       second?.sized ?? sized,
     ) // D(z_0)  1 3 8h 8w
-    pictures.push(scene ? scene.finish(drawn) : drawn)
+    pictures.push(await enlarged(job, scene ? scene.finish(drawn) : drawn))
   }
   if (frugal) await networks.release("vae")
   job.timed("decode", now() - decoding)
   return pictures
+}
+
+/** What was drawn, larger where that was asked for. */
+async function enlarged(job: Job, picture: Picture): Promise<Picture> {
+  const { upscale, upscaler } = job.settings
+  if (upscale === 1) return picture
+  const to = (n: number) => Math.round(n * upscale)
+  return enlarge(picture, to(picture.width), to(picture.height), await job.upscaler?.(upscaler))
 }
 
 /** One picture's latents from its noise, after its last pass. */

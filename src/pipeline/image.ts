@@ -68,7 +68,25 @@ function modeFields(settings: Settings): [string, string][] {
   if (init && mask && inpaintArea === "masked")
     found.push(["Inpaint area", "Only masked"], ["Masked area padding", String(maskPadding)])
   if (init && mask && fill !== "original") found.push(["Masked content", fill.replace("-", " ")])
-  return [...found, ...hiresFields(settings)]
+  return [...found, ...hiresFields(settings), ...enlargedFields(settings)]
+}
+
+function enlargedFields({ upscale, upscaler, sdUpscale }: Settings): [string, string][] {
+  const label = upscalerLabel(upscaler)
+  const tiles: [string, string][] = sdUpscale
+    ? [
+        ["SD upscale overlap", String(sdUpscale.overlap)],
+        ["SD upscale upscaler", label],
+      ]
+    : []
+  const after: [string, string][] =
+    upscale > 1
+      ? [
+          ["Postprocess upscale by", String(upscale)],
+          ["Postprocess upscaler", label],
+        ]
+      : []
+  return [...tiles, ...after]
 }
 
 /** A1111's fields of a second pass. */
@@ -115,6 +133,16 @@ export class GeneratedImage {
     this.origin = origin
     this.output = output
     this.seed = seedOf(origin.settings, origin.index)
+  }
+
+  /** What was drawn, in words. */
+  get prompt(): string {
+    return this.origin.settings.prompt
+  }
+
+  /** A picture made of this one, a grid for instance, with this one's parameters and mark. */
+  around(picture: Picture): GeneratedImage {
+    return new GeneratedImage(picture, this.origin, this.output)
   }
 
   get width(): number {

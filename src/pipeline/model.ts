@@ -7,17 +7,19 @@ import type { ModelFiles } from "../weights/model-files.ts"
 import { AdapterSet, reportOf } from "./adapters.ts"
 import { Additions } from "./additions.ts"
 import type { AttentionMaps } from "./attention.ts"
+import type { Enlarger } from "./enlarge.ts"
 import { type GenerateStep, generate, type RefinerPart } from "./generate.ts"
 import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
 import { GeneratedImage, type Output } from "./image.ts"
 import type { Networks } from "./networks.ts"
-import type { OtherFiles } from "./other-files.ts"
+import type { FileRef, OtherFiles } from "./other-files.ts"
 import { presetFor } from "./presets.ts"
 import type { GenerateRequest } from "./request.ts"
 import { firstSampling, refinerSampling, secondSampling } from "./samplers.ts"
 import { type Settings, settle } from "./settings.ts"
 import { Trace } from "./trace.ts"
 import { Turns } from "./turns.ts"
+import { UpscaleNet } from "./upscaler.ts"
 import type { FileFacts, Vouched } from "./vouched.ts"
 
 /** What a platform puts together for a model. */
@@ -55,6 +57,7 @@ export class Model {
   private readonly loadSeconds: number
   private readonly output: Output
   private readonly additions: Additions
+  private readonly others: OtherFiles
   private readonly turns = new Turns()
 
   protected constructor(parts: ModelParts) {
@@ -68,6 +71,7 @@ export class Model {
     this.frugal = parts.frugal
     this.loadSeconds = parts.loadSeconds
     this.output = parts.output
+    this.others = parts.others
     this.additions = new Additions(parts.networks, parts.others, parts.tokenizers)
   }
 
@@ -153,7 +157,7 @@ export class Model {
       sampling,
       plan,
       second: hires && later && { hires, sampling: later, plan: second },
-      upscaler: async (name) => (name === "nearest" ? "nearest" : "lanczos"),
+      upscaler: (name) => this.enlargerOf(name, signal),
       controls,
       ...(over ? { refiner: over.part } : {}),
       trace,
@@ -192,9 +196,24 @@ export class Model {
     return { images, timings, settings, trace, adapters: reports, attention }
   }
 
+  private readonly upscalers = new Map<string, UpscaleNet>()
+
+  /** What enlarges pictures: a filter by name, else a network in a file. @throws UPSCALER_* */
+  private async enlargerOf(name: FileRef, signal: AbortSignal | undefined): Promise<Enlarger> {
+    if (name === "nearest") return "nearest"
+    if (name === "lanczos" || name === "none") return "lanczos"
+    const opened = await this.others.upscaler(name)
+    const net =
+      this.upscalers.get(opened.id) ??
+      new UpscaleNet(opened, this.engine, this.device, this.networks.readWeights)
+    this.upscalers.set(opened.id, net)
+    return (picture) => net.enlarge(picture, signal)
+  }
+
   /** Gives back the model's memory and its process; a generation under way fails. Safe to call twice. */
   async release(): Promise<void> {
     this.vouched.end()
+    for (const net of this.upscalers.values()) await net.release()
     if (this.shared) await this.networks.release()
     else await this.engine.close()
   }

@@ -53,7 +53,8 @@ export class Networks {
   readonly texts: readonly ClipConfig[]
   private readonly engine: Engine
   private readonly device: DeviceName
-  private readonly read: ReadWeights | undefined
+  /** How weights come into memory where the engine cannot map their files. */
+  readonly readWeights: ReadWeights | undefined
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
   private readonly programs = new Map<string, Promise<Program>>()
   private readonly patches = new Map<string, Patches>()
@@ -70,7 +71,7 @@ export class Networks {
   constructor(files: ModelFiles, engine: Engine, device: DeviceName, read?: ReadWeights) {
     this.engine = engine
     this.device = device
-    this.read = read
+    this.readWeights = read
     const part = (name: string) =>
       files.components.get(name) ?? fail("MODEL_PART", `${files.path} has no ${name}`, { file: files.path })
     this.unet = unetConfig(part("unet").config)
@@ -142,7 +143,7 @@ export class Networks {
         : new Map([own, ...more.map((m) => this.weights.get(m)!)].flatMap((m) => [...m]))
     const made = compile(this.engine, graph(), all, {
       device: this.device,
-      read: this.read,
+      read: this.readWeights,
       patches: this.patches.get(weights),
       ...how,
     })

@@ -1,5 +1,6 @@
 import type { Component } from "../weights/model-files.ts"
 import type { SafetensorsHeader } from "../weights/safetensors.ts"
+import type { OpenedUpscaler } from "./upscaler.ts"
 
 /** A file of weights beside the model's own. */
 export interface OpenedFile {
@@ -29,4 +30,6 @@ export interface OtherFiles {
    * IP-Adapter's picture encoder with it. @throws CONTROLNET_NOT_ONE, IMAGE_ENCODER_*, FOLDER_*
    */
   control(ref: FileRef, encoder?: FileRef): Promise<Guide & { encoder?: Guide }>
+  /** An upscaler by path, or by name beside the model. @throws UPSCALER_NOT_FOUND, UPSCALER_NOT_ONE, WEIGHTS_* */
+  upscaler(ref: FileRef): Promise<OpenedUpscaler>
 }

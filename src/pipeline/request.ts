@@ -31,6 +31,14 @@ export const fills = ["fill", "original", "latent-noise", "latent-nothing"] as c
 /** What masked places begin from: blurred colours around them, the picture itself, noise, or nought. */
 export type Fill = (typeof fills)[number]
 
+/** A picture enlarged and redrawn tile by tile (A1111's "SD upscale"). */
+export interface SdUpscaleRequest {
+  /** Default 2. */
+  scale?: number
+  /** Pixels that tiles share with the next, default 64. */
+  overlap?: number
+}
+
 /** What a picture is asked to be. Lengths in pixels; everything but the prompt has a default. */
 export interface GenerateRequest {
   prompt: string
@@ -87,6 +95,12 @@ export interface GenerateRequest {
   variationStrength?: number
   /** Size in pixels whose noise the picture keeps in its middle, so that a seed means the same scene at another size. */
   seedFrom?: { readonly width: number; readonly height: number }
+  /** Enlarges what was drawn by this factor, 1 to 8. */
+  upscale?: number
+  /** What `upscale` and `sdUpscale` enlarge by: `lanczos` (default), `nearest`, or a file of the ESRGAN family. */
+  upscaler?: FileRef
+  /** `init` enlarged and drawn anew in overlapping tiles of width x height, tile k by seed + k. */
+  sdUpscale?: SdUpscaleRequest
   /** Seamless pictures: edges that meet along x, along y, or both (circular convolutions). */
   tiling?: Tiling
   /** Second guidance of instruct-pix2pix models, default 1.5. */
@@ -127,6 +141,7 @@ const ranges: Partial<Record<keyof GenerateRequest, Range>> = {
   guidanceRescale: [0, 1, "real"],
   maskPadding: [0, 1024, "whole"],
   maskBlur: [0, 256, "real"],
+  upscale: [1, 8, "real"],
   variationSeed: [0, 2 ** 32 - 1, "whole"],
   variationStrength: [0, 1, "real"],
 }
@@ -143,6 +158,7 @@ export function checkRequest(ask: GenerateRequest): void {
   for (const [field, range] of Object.entries(ranges))
     checkRange(field, ask[field as keyof GenerateRequest], range)
   checkInpainting(ask)
+  if (ask.sdUpscale) checkSdUpscale(ask.sdUpscale, ask)
   checkChoice("tiling", ask.tiling, tilings)
   checkRange("seedFrom.width", ask.seedFrom?.width, [8, 8192, "whole"])
   checkRange("seedFrom.height", ask.seedFrom?.height, [8, 8192, "whole"])
@@ -166,6 +182,15 @@ export function checkRange(field: string, value: unknown, [low, high, kind]: Ran
     fail("REQUEST_RANGE", `${field} is ${String(value)}`, {
       hint: `use a ${kind === "whole" ? "whole " : ""}number from ${low} to ${high}`,
       details: { field },
+    })
+}
+
+function checkSdUpscale({ scale, overlap }: SdUpscaleRequest, ask: GenerateRequest): void {
+  checkRange("sdUpscale.scale", scale, [1, 8, "real"])
+  checkRange("sdUpscale.overlap", overlap, [0, 1024, "whole"])
+  if (!ask.init || ask.mask || ask.extend)
+    fail("REQUEST_UPSCALE", `redrawing by tiles ${ask.init ? "with a mask" : "without a start picture"}`, {
+      hint: "name the picture with --init, and no mask",
     })
 }
 

@@ -4,8 +4,9 @@ import type { Picture } from "../image/pixels.ts"
 import type { Sides } from "../image/region.ts"
 import { vaeFactor } from "../models/index.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
-import { type Hires, hiresOf } from "./hires.ts"
+import { type Hires, hiresOf, upscalerOf } from "./hires.ts"
 import type { Networks } from "./networks.ts"
+import type { FileRef } from "./other-files.ts"
 import type { Preset } from "./presets.ts"
 import { checkRequest, checkSize, type Fill, type GenerateRequest, type InpaintArea } from "./request.ts"
 import { extended } from "./scene.ts"
@@ -40,6 +41,9 @@ export interface Settings {
   readonly extended: Sides | undefined
   readonly variation: VariationSettings
   readonly hires: Hires | undefined
+  readonly upscale: number
+  readonly upscaler: FileRef
+  readonly sdUpscale: { readonly scale: number; readonly overlap: number } | undefined
   /** Axes along which edges meet; null for none. */
   readonly wrap: Wrap | null
   readonly promptSyntax: "a1111" | "comfy" | "compel" | "plain"
@@ -100,11 +104,21 @@ const wholeEights = (pixels: number, step: number) => Math.max(step, Math.floor(
 /** Width and height of what is drawn. */
 function sizeOf(ask: GenerateRequest, native: number, step: number): { width: number; height: number } {
   // a part of the start picture is drawn at the size the model knows best
-  const like = ask.inpaintArea === "masked" ? undefined : ask.init
+  const like = ask.inpaintArea === "masked" || ask.sdUpscale ? undefined : ask.init
   return {
     width: ask.width ?? (like ? wholeEights(like.width, step) : native),
     height: ask.height ?? (like ? wholeEights(like.height, step) : native),
   }
+}
+
+function sdUpscaleOf({ sdUpscale }: GenerateRequest, width: number, height: number): Settings["sdUpscale"] {
+  if (!sdUpscale) return undefined
+  const { scale = 2, overlap = 64 } = sdUpscale
+  if (2 * overlap > Math.min(width, height))
+    fail("REQUEST_UPSCALE", `tiles of ${width}x${height} cannot overlap by ${overlap} pixels`, {
+      hint: `use at most ${Math.floor(Math.min(width, height) / 2)}`,
+    })
+  return { scale, overlap }
 }
 
 /** Refuses start pictures for networks that cannot read them, and none for those that need one. */
@@ -168,6 +182,9 @@ export function settle(
     extended: ask.extend,
     variation: variationOf(ask),
     hires,
+    upscale: ask.upscale ?? 1,
+    upscaler: upscalerOf(ask.upscaler ?? "lanczos"),
+    sdUpscale: sdUpscaleOf(ask, width, height),
     wrap: ask.tiling ? { x: ask.tiling !== "y", y: ask.tiling !== "x" } : null,
     promptSyntax: ask.promptSyntax ?? "a1111",
     zeroNegative: files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined,

@@ -19,6 +19,7 @@ import { readIfThere, writeAtomic } from "./files.ts"
 import { Model } from "./model.ts"
 import { Networks } from "./networks.ts"
 import { openTokenizers } from "./tokenizers.ts"
+import { openUpscalerFile } from "./upscaler-files.ts"
 
 export interface LoadOptions {
   /** Default `auto`: the fastest device that works here. */
@@ -80,6 +81,10 @@ export class StableDiffusion extends Model {
         others: {
           open: async (ref, what, fromPrompt) =>
             typeof ref === "string" ? openWeights(await find(ref, what, fromPrompt)) : refuseBlob(),
+          upscaler: async (ref) =>
+            openUpscalerFile(
+              typeof ref === "string" ? await findBeside(ref, files.path, "upscaler") : refuseBlob(),
+            ),
           control: async (ref, encoder) => {
             const [path, beside] = [ref, encoder].map((r) => (r instanceof Blob ? refuseBlob() : r))
             return openControl(path!, { encoder: beside, model: files.path })

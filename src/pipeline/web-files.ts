@@ -14,6 +14,7 @@ import { type FetchOptions, fetchFile, fetchText, isThere } from "./fetch.ts"
 import type { FileRef, OpenedFile, OtherFiles } from "./other-files.ts"
 import { Sha256 } from "./sha256.ts"
 import type { ReadText } from "./tokenizers.ts"
+import { type OpenedUpscaler, openedUpscaler } from "./upscaler.ts"
 import { type Vouched, vouched } from "./vouched.ts"
 
 /** What a model in a browser comes from. */
@@ -112,6 +113,12 @@ export class WebFiles implements OtherFiles {
     const file = { id, name, path, header, read: source.read }
     this.opened.set(ref, file)
     return file
+  }
+
+  /** An upscaler in one `.safetensors`. @throws UPSCALER_NOT_ONE, WEIGHTS_DO_NOT_FIT */
+  async upscaler(ref: FileRef): Promise<OpenedUpscaler> {
+    const { header, ...about } = await this.open(ref)
+    return openedUpscaler(header.tensors, about)
   }
 
   /** A ControlNet in one file. @throws CONTROLNET_NOT_ONE */
