@@ -2,15 +2,8 @@ import { z } from "zod"
 import { concat, type Dim, type Graph, input, mulDim, scalar, type Tensor } from "../graph/index.ts"
 import { bind, Conv2d, Module } from "../nn/index.ts"
 import { refuse, size } from "./config.ts"
-import {
-  conditionInputs,
-  DownBlock,
-  type Extras,
-  embedTime,
-  MidBlock,
-  skipChannels,
-  TimeEmbedding,
-} from "./unet.ts"
+import { TimeEmbedding } from "./time-embedding.ts"
+import { conditionInputs, DownBlock, type Extras, embedTime, MidBlock, skipChannels } from "./unet.ts"
 import { type UNetConfig, unetConfig } from "./unet-config.ts"
 
 const own = z.object({

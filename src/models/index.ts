@@ -21,6 +21,7 @@ export {
   t2iAdapterConfig,
   t2iAdapterGraph,
 } from "./t2i-adapter.ts"
+export { sinusoid } from "./time-embedding.ts"
 export {
   AutoencoderTiny,
   type TinyVaeConfig,
@@ -28,6 +29,6 @@ export {
   tinyEncoderGraph,
   tinyVaeConfig,
 } from "./tiny-vae.ts"
-export { sinusoid, UNet, type UNetParts, unetGraph } from "./unet.ts"
+export { UNet, type UNetParts, unetGraph } from "./unet.ts"
 export { type UNetConfig, unetConfig } from "./unet-config.ts"
 export { AutoencoderKL, decoderGraph, encoderGraph, type VaeConfig, vaeConfig, vaeFactor } from "./vae.ts"
