@@ -59,7 +59,13 @@ function onEvent(event: StudioEvent): void {
 
 function showPreview({ id, step, picture, url }: Extract<StudioEvent, { type: "preview" }>): void {
   keepStep(id, step, picture)
+  letGo(previews.value.get(id)?.url)
   previews.value = new Map(previews.value).set(id, { url, step })
+}
+
+/** Frees a preview that another one replaced, or that came out as a picture, once nothing reads it any more. */
+function letGo(url: string | undefined): void {
+  if (url?.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(url), 60_000)
 }
 
 /** Keeps a job's newest state and tells the reader what matters of the change. */
@@ -98,6 +104,7 @@ function forgetPreview(id: string): void {
   // the finished picture comes out of the last preview, which is let go a moment later
   setTimeout(() => {
     const rest = new Map(previews.value)
+    letGo(rest.get(id)?.url)
     rest.delete(id)
     previews.value = rest
   }, 5000)

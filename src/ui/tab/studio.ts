@@ -267,8 +267,6 @@ export class TabStudio implements Studio {
       type: "image/png",
     })
     const url = URL.createObjectURL(picture)
-    // the page shows the newest one only
-    setTimeout(() => URL.revokeObjectURL(url), 20_000)
     this.tell({ type: "preview", id: entry.job.id, step: step.step, picture, url })
   }
 
