@@ -108,14 +108,18 @@ describe.runIf(hasChromium)("the page without a server, in Chromium", () => {
 
     await context.setOffline(true)
     server.close()
-    await page.reload()
-    await page.getByRole("button", { name: "sd1-odd", exact: true }).click({ timeout: 60_000 })
-    await page.locator("#prompt").waitFor({ timeout: 60_000 })
-    await page.locator(`.plate img[alt="Picture: ${ask.prompt}"]`).waitFor()
-    expect(await off(await drawThere(page))).toBeLessThan(1)
-    expect(complaints).toEqual([])
-    await context.close()
-    server = await serve(folder)
+    try {
+      await page.reload()
+      await page.getByRole("button", { name: "sd1-odd", exact: true }).click({ timeout: 60_000 })
+      await page.locator("#prompt").waitFor({ timeout: 60_000 })
+      await page.locator(`.plate img[alt="Picture: ${ask.prompt}"]`).waitFor()
+      expect(await off(await drawThere(page))).toBeLessThan(1)
+      expect(complaints).toEqual([])
+    } finally {
+      await context.close()
+      // the next test asks a server again
+      server = await serve(folder)
+    }
   })
 
   test("a model behind an address is fetched once and used offline; a wrong one is answered with a reason", {
