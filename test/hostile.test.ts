@@ -123,6 +123,8 @@ describe("real program", { timeout: 3_600_000 }, () => {
       const init = model.inpaint ? ["--init", start] : []
       const out = await trial(["a (red:1.2) fox", "--model", model.path, ...options, ...init], folder)
       rmSync(folder, { recursive: true })
+      if (byHand && (out.wrong || seed % 50 === 49))
+        console.log(`${seed} ${model.what}: ${out.wrong ?? "well"}`)
       return { ...out, what: `${seed} ${model.what}` }
     })
     if (byHand) summary("spoilt models", ends)

@@ -99,7 +99,9 @@ function aim(model: string, dice: Dice): string {
 
 function spoilFile(path: string, dice: Dice): string {
   const name = path.split("/").slice(-2).join("/")
-  const stats = lstatSync(path)
+  const stats = lstatSync(path, { throwIfNoEntry: false })
+  // an earlier change took it away
+  if (!stats) return `${name} gone`
   if (!stats.isFile() || stats.size === 0 || dice.chance(0.12)) {
     const way = dice.pick(Object.keys(spoilPlace))
     if (stats.isFile() || !/half|empty/.test(way)) spoilPlace[way]!(path, dice)
