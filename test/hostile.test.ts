@@ -115,7 +115,7 @@ const options = ["--steps", "2", "--cfg", "3", "--seed", "1", "-W", "64", "-H", 
 describe("real program", { timeout: 3_600_000 }, () => {
   test("spoilt models", async () => {
     const count = byHand || 30
-    const first = byHand ? 0 : 5000
+    const first = byHand ? Number(process.env.AQUATINT_HOSTILE_FROM ?? 0) : 5000
     const work = Array.from({ length: count }, (_, i) => first + i)
     const ends = await twoAtATime(work, async (seed) => {
       const folder = join(scratch, `real-${seed}`)

@@ -20,6 +20,8 @@ export interface Vouched {
 
 /** Milliseconds of pause per millisecond of work while nobody waits for the hash. */
 const gentleness = 4
+/** Milliseconds of work that are paid back at most: nobody shall wait for a pause. */
+const longest = 10
 
 /**
  * Puts the two together; the hash follows the look.
@@ -32,15 +34,19 @@ export function vouched<T>(
   const sound = look.then(() => {})
   sound.catch(() => {}) // it is awaited by the first generation
   let [hurried, ended] = [false, false]
-  let worked = performance.now()
+  let worked = 0
   const rest = async () => {
-    const spent = performance.now() - worked
+    const spent = Math.min(longest, performance.now() - worked)
     if (!hurried) await new Promise((done) => setTimeout(done, gentleness * spent))
     if (ended) fail("ENGINE_RELEASED", "the model was released", { blame: "here" })
     worked = performance.now()
   }
   let facts: Promise<FileFacts> | undefined
-  const begun = () => (facts ??= look.then((found) => hash(found, rest)))
+  const begun = () =>
+    (facts ??= look.then((found) => {
+      worked = performance.now()
+      return hash(found, rest)
+    }))
   return {
     sound,
     begin: () => {
