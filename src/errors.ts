@@ -11,6 +11,12 @@ export interface ErrorFields {
   cause?: unknown
 }
 
+/** Letters of a message at most: what it quotes may come from a stranger's file. */
+const longest = 4000
+
+const clipped = (text: string): string =>
+  text.length <= longest ? text : `${text.slice(0, longest)} ... (${text.length} letters)`
+
 /**
  * An error as data: `code` is stable and matches `[A-Z0-9_-]+`, `message` says what and where,
  * `hint` says what to try. The command line prints it, the server maps it to a status.
@@ -24,7 +30,7 @@ export class AquatintError extends Error {
   readonly details: Record<string, unknown>
 
   constructor(code: string, message: string, fields: ErrorFields = {}) {
-    super(message, fields.cause === undefined ? undefined : { cause: fields.cause })
+    super(clipped(message), fields.cause === undefined ? undefined : { cause: fields.cause })
     this.code = code
     this.hint = fields.hint
     this.blame = fields.blame ?? "caller"

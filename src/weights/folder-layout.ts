@@ -1,6 +1,7 @@
 import { AquatintError, fail } from "../errors.ts"
 import { folderFamily, folderVariant } from "./family.ts"
 import type { Component, Config, ModelFiles, Prediction } from "./model-files.ts"
+import { deepest, nestsTooDeep } from "./nesting.ts"
 import { fullTextKeys, modernVaeKeys } from "./old-keys.ts"
 import type { SafetensorsHeader } from "./safetensors.ts"
 import { type TensorView, Weights } from "./view.ts"
@@ -212,6 +213,8 @@ function gather(entries: [string, string][], shards: Map<string, Weights>, where
 /** A JSON object from a file of at most 32 MB. Errors: CONFIG_JSON, FILE_*. */
 export async function readConfig(tree: Tree, path: string): Promise<Config> {
   const text = await tree.text(path, JSON_LIMIT)
+  if (nestsTooDeep(text.replace(/"(?:[^"\\]|\\.)*"/g, "")))
+    fail("CONFIG_JSON", `${path} nests more than ${deepest} levels`, { file: path })
   try {
     const value: unknown = JSON.parse(pythonNumbers(text))
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Config

@@ -2,6 +2,7 @@ import { parse, YAMLError } from "yaml"
 import { AquatintError, fail } from "../errors.ts"
 import { predictionName } from "./family.ts"
 import type { Prediction } from "./model-files.ts"
+import { deepest, nestsTooDeep } from "./nesting.ts"
 
 /** What an LDM config beside a checkpoint says that its tensors do not. */
 export interface LdmFacts {
@@ -49,20 +50,6 @@ export function parseLdmConfig(text: string, name: string): LdmFacts | undefined
   set("timesteps", whole(params.timesteps))
   set("imageSize", whole(params.image_size))
   return facts
-}
-
-/** Levels of lists and maps; LDM configs have 8. */
-const deepest = 64
-
-/** Whether a text nests further than any config does: a parser that follows it runs out of stack, and V8 ends the process. */
-function nestsTooDeep(text: string): boolean {
-  let depth = 0
-  for (const letter of text) {
-    if (letter === "[" || letter === "{") depth++
-    else if (letter === "]" || letter === "}") depth = Math.max(0, depth - 1)
-    if (depth > deepest) return true
-  }
-  return /^[ \t?:-]{513}/m.test(text)
 }
 
 function readYaml(text: string, name: string): Tree {
