@@ -1,10 +1,10 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { type GenerateRequest, type LoraRequest, StableDiffusion, type Strength } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
-import { openSafetensors } from "../src/weights/open-file.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 
 /** A golden case: adapter files and what diffusers or PEFT made with them (tools/reference/adapters_golden.py). */
 interface About {
@@ -25,16 +25,7 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true })
 })
 
-async function goldenCase(name: string) {
-  const path = join(golden, "adapters", name, "trace.safetensors")
-  const { tensors, metadata } = await openSafetensors(path)
-  const bytes = readFileSync(path)
-  const want = (key: string) => {
-    const view = tensors.get(key)!
-    return new Float32Array(new Uint8Array(bytes.subarray(view.offset, view.offset + view.length)).buffer)
-  }
-  return { about: JSON.parse(metadata.get("about")!) as About, want }
-}
+const goldenCase = (name: string) => openGolden<About>(join(golden, "adapters", name, "trace.safetensors"))
 
 const file = (name: string, path: string) => join(golden, "adapters", name, path)
 const lorasOf = (name: string, about: About): LoraRequest[] =>
@@ -48,8 +39,6 @@ const asked = (about: About): GenerateRequest => ({
   height: 64,
 })
 const load = (model: string) => StableDiffusion.load(join(golden, "models", model), { engine, cache: null })
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
 const largest = (got: Float32Array, want: Float32Array) =>
   got.reduce((m, v, i) => Math.max(m, Math.abs(v - want[i]!)), 0)
 
@@ -71,7 +60,7 @@ test.each(readdirSync(join(golden, "adapters")))("%s: the reference's text and l
   const ask = asked(about)
   const first = await draw(sd, { ...ask, loras: lorasOf(name, about) })
   expect(largest(first.cond, want("text.cond"))).toBeLessThan(2e-4)
-  expect(error(first.latents, want("latents"))).toBeLessThan(1e-3)
+  expect(relativeError(first.latents, want("latents"))).toBeLessThan(1e-3)
   await sd.release()
 })
 
@@ -127,7 +116,7 @@ test("a prompt names adapters beside the model, strengths add up", async () => {
   const prompt = `<lora:style:0.5:0.3>${about.prompt}<lora:style:0.3:0.5>`
   const { latents, cond } = await draw(sd, { ...asked(about), prompt })
   expect(largest(cond, want("text.cond"))).toBeLessThan(2e-4)
-  expect(error(latents, want("latents"))).toBeLessThan(1e-3)
+  expect(relativeError(latents, want("latents"))).toBeLessThan(1e-3)
   await sd.release()
 })
 

@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { type ControlRequest, decodeImage, StableDiffusion } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
-import { openSafetensors } from "../src/weights/open-file.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 
 /** A golden case: ControlNets of random weights and the latents diffusers made under them (tools/reference/control_golden.py). */
 interface About {
@@ -21,11 +21,8 @@ const engine = nodeEngine()
 afterAll(() => engine.close())
 
 async function goldenCase(name: string) {
-  const { tensors, metadata } = await openSafetensors(join(folder, name))
-  const bytes = readFileSync(join(folder, name))
-  const { offset, length } = tensors.get("latents")!
-  const latents = new Float32Array(new Uint8Array(bytes.subarray(offset, offset + length)).buffer)
-  return { about: JSON.parse(metadata.get("about")!) as About, latents }
+  const { about, want } = await openGolden<About>(join(folder, name))
+  return { about, latents: want("latents") }
 }
 
 const controlsOf = ({ controls }: About): Promise<ControlRequest[]> =>
@@ -37,8 +34,6 @@ const controlsOf = ({ controls }: About): Promise<ControlRequest[]> =>
     })),
   )
 const load = (model: string) => StableDiffusion.load(join(golden, "models", model), { engine, cache: null })
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
 
 async function latents(about: About, controls: ControlRequest[]): Promise<Float32Array> {
   const sd = await load(about.model)
@@ -53,7 +48,7 @@ const cases = readdirSync(folder).filter((f) => f.endsWith(".safetensors") && !f
 
 test.each(cases)("%s: diffusers' latents", async (name) => {
   const { about, latents: want } = await goldenCase(name)
-  expect(error(await latents(about, await controlsOf(about)), want)).toBeLessThan(1e-3)
+  expect(relativeError(await latents(about, await controlsOf(about)), want)).toBeLessThan(1e-3)
 })
 
 test("a ControlNet of another family, and what is none, is refused", async () => {

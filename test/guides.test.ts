@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { type ControlRequest, decodeImage, StableDiffusion } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
-import { openSafetensors } from "../src/weights/open-file.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 
 /** A golden case: adapters of random weights and the latents diffusers made under them (tools/reference/guides_golden.py). */
 interface About {
@@ -27,11 +27,8 @@ afterAll(async () => {
 })
 
 async function goldenCase(name: string) {
-  const { tensors, metadata } = await openSafetensors(join(folder, name))
-  const bytes = readFileSync(join(folder, name))
-  const { offset, length } = tensors.get("latents")!
-  const latents = new Float32Array(new Uint8Array(bytes.subarray(offset, offset + length)).buffer)
-  return { about: JSON.parse(metadata.get("about")!) as About, latents }
+  const { about, want } = await openGolden<About>(join(folder, name))
+  return { about, latents: want("latents") }
 }
 
 const controlsOf = ({ controls }: About, from = folder): Promise<ControlRequest[]> =>
@@ -42,8 +39,6 @@ const controlsOf = ({ controls }: About, from = folder): Promise<ControlRequest[
       image: await decodeImage(readFileSync(join(folder, image))),
     })),
   )
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
 
 const load = ({ model }: About) =>
   StableDiffusion.load(join(golden, "models", model), { engine, cache: null })
@@ -68,7 +63,7 @@ const cases = readdirSync(folder).filter((f) => f.endsWith(".safetensors") && !/
 
 test.each(cases)("%s: diffusers' latents", async (name) => {
   const { about, latents: want } = await goldenCase(name)
-  expect(error(await latents(about, await controlsOf(about)), want)).toBeLessThan(1e-3)
+  expect(relativeError(await latents(about, await controlsOf(about)), want)).toBeLessThan(1e-3)
 })
 
 test("a weight of nothing changes nothing, and start and end are heeded", async () => {
@@ -83,10 +78,10 @@ test("a weight of nothing changes nothing, and start and end are heeded", async 
       { ...adapter!, ...change },
       { ...image!, ...change },
     ])
-  expect(error(await both({ weight: 0 }), plain)).toBeLessThan(1e-5)
+  expect(relativeError(await both({ weight: 0 }), plain)).toBeLessThan(1e-5)
   const half = await both({ end: 0.5 })
-  expect(error(half, plain)).toBeGreaterThan(1e-3)
-  expect(error(half, await both({}))).toBeGreaterThan(1e-3)
+  expect(relativeError(half, plain)).toBeGreaterThan(1e-3)
+  expect(relativeError(half, await both({}))).toBeGreaterThan(1e-3)
   await sd.release()
 }, 120_000)
 
@@ -113,5 +108,5 @@ test("adapters of other families, and those without their encoder, are refused",
   })
   const named = alone.map((control) => ({ ...control, encoder: join(folder, "image_encoder") }))
   const one = { ...about, steps: 1 }
-  expect(error(await latents(one, named), await latents(one, await controlsOf(about)))).toBe(0)
+  expect(relativeError(await latents(one, named), await latents(one, await controlsOf(about)))).toBe(0)
 }, 120_000)

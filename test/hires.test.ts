@@ -1,10 +1,10 @@
-import { readdirSync, readFileSync } from "node:fs"
+import { readdirSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { type GenerateRequest, type HiresRequest, StableDiffusion } from "../src/index.ts"
 import { readRecipe } from "../src/pipeline/recipe/recipe.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
-import { openSafetensors } from "../src/weights/open-file.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 
 /** Second passes against diffusers' pipelines with torch's interpolation between them (tools/reference/modes_golden.py). */
 interface About {
@@ -34,18 +34,9 @@ const engine = nodeEngine()
 afterAll(() => engine.close())
 const sd = await StableDiffusion.load(join(golden, "models", "sd1-tiny"), { engine, cache: null })
 
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
-
 async function goldenCase(name: string) {
-  const path = join(folder, `${name}.safetensors`)
-  const { tensors, metadata } = await openSafetensors(path)
-  const bytes = readFileSync(path)
-  const of = (key: string) => {
-    const { offset, length } = tensors.get(key)!
-    return new Float32Array(new Uint8Array(bytes.subarray(offset, offset + length)).buffer)
-  }
-  const { ask, hires } = JSON.parse(metadata.get("about")!) as About
+  const { about, want: of } = await openGolden<About>(join(folder, `${name}.safetensors`))
+  const { ask, hires } = about
   const { model: _m, ...first } = ask
   const { size, scale, strength, steps, upscaler, prompt, cfg } = hires
   const again = { scale, width: size?.[0], height: size?.[1], strength, steps, upscaler, prompt, cfg }
@@ -60,12 +51,12 @@ test.each(cases)("%s: latents after both passes", async (name) => {
   const { trace, images } = await sd.generate(request, { trace: true })
   const got = trace!.tensors()
   const f32 = (key: string) => got.get(key)!.data as Float32Array
-  expect(error(f32("hires.first"), of("first"))).toBeLessThan(1e-3)
-  expect(error(f32("hires.noise"), of("noise"))).toBeLessThan(1e-5)
+  expect(relativeError(f32("hires.first"), of("first"))).toBeLessThan(1e-3)
+  expect(relativeError(f32("hires.noise"), of("noise"))).toBeLessThan(1e-5)
   // PNDM, the folder's scheduler, calls once more than it steps
   expect(got.get("hires.timesteps")!.data.length).toBe((request.hires!.steps ?? request.steps!) + 1)
   // a picture between the passes is rounded to 8 bits
-  expect(error(f32("latents"), of("latents"))).toBeLessThan(name === "hires-lanczos" ? 5e-3 : 1e-3)
+  expect(relativeError(f32("latents"), of("latents"))).toBeLessThan(name === "hires-lanczos" ? 5e-3 : 1e-3)
   const shape = got.get("latents")!.shape
   expect([images[0]!.width, images[0]!.height]).toEqual([shape[3]! * 8, shape[2]! * 8])
 })

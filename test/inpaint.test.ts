@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { decodeImage, type GenerateRequest, type Picture, StableDiffusion, toRgb } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
-import { openSafetensors } from "../src/weights/open-file.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 
 /** Inpainting of a part, soft masks and fills against diffusers and A1111's formulas (tools/reference/modes_golden.py). */
 interface Ask {
@@ -34,18 +34,13 @@ async function load(model: string): Promise<StableDiffusion> {
   models.set(model, made)
   return made
 }
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
 const mean = (a: Picture, b: Picture) =>
   a.data.reduce((s, v, i) => s + Math.abs(v - b.data[i]!), 0) / a.data.length
 
 async function goldenCase(name: string) {
-  const { tensors, metadata } = await openSafetensors(join(folder, `${name}.safetensors`))
-  const bytes = readFileSync(join(folder, `${name}.safetensors`))
-  const { offset, length } = tensors.get("latents")!
-  const { ask } = JSON.parse(metadata.get("about")!) as { ask: Ask }
-  const latents = new Float32Array(new Uint8Array(bytes.subarray(offset, offset + length)).buffer)
-  return { ask, latents, init: await picture(`${name}.init.png`), mask: await picture(`${name}.mask.png`) }
+  const { about, want } = await openGolden<{ ask: Ask }>(join(folder, `${name}.safetensors`))
+  const images = { init: await picture(`${name}.init.png`), mask: await picture(`${name}.mask.png`) }
+  return { ask: about.ask, latents: want("latents"), ...images }
 }
 
 const cases = readdirSync(folder).flatMap((f) => /^(inpaint-.*)\.safetensors$/.exec(f)?.[1] ?? [])
@@ -58,7 +53,7 @@ test.each(cases)("%s", async (name) => {
   if (blur !== undefined) request.maskBlur = blur
   const sd = await load(model)
   const { trace, images } = await sd.generate(request, { trace: true })
-  expect(error(trace!.tensors().get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
+  expect(relativeError(trace!.tensors().get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
   const want = toRgb(await picture(`${name}.out.png`))
   expect([images[0]!.width, images[0]!.height]).toEqual([want.width, want.height])
   expect(mean(images[0]!.picture, want)).toBeLessThan(0.5)

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { decodeImage, type GenerateRequest, StableDiffusion } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
-import { openSafetensors } from "../src/weights/open-file.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 import { worst } from "./models/golden.ts"
 
 /** A golden picture: what diffusers was asked, and the tensors it made (tools/reference/pipeline_golden.py). */
@@ -44,21 +44,12 @@ function modelWith(name: string, model: string, scheduler: unknown): string {
 }
 
 const picture = (name: string) => decodeImage(readFileSync(join(golden, "pipelines", name)))
-const latentError = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
 
 test.each(files)("%s: diffusers' picture, tensor by tensor", async (file) => {
   const name = file.replace(".safetensors", "")
-  const { tensors, metadata } = await openSafetensors(join(golden, "pipelines", file))
-  const bytes = readFileSync(join(golden, "pipelines", file))
-  const want = (key: string) => {
-    const view = tensors.get(key)!
-    return new Float32Array(new Uint8Array(bytes.subarray(view.offset, view.offset + view.length)).buffer)
-  }
-  const about = JSON.parse(metadata.get("about")!.replaceAll("-Infinity", "null")) as {
-    case: Case
-    scheduler: unknown
-  }
+  const { about, want, has } = await openGolden<{ case: Case; scheduler: unknown }>(
+    join(golden, "pipelines", file),
+  )
   const c = about.case
   const ask: GenerateRequest = {
     prompt: c.prompt,
@@ -82,12 +73,12 @@ test.each(files)("%s: diffusers' picture, tensor by tensor", async (file) => {
   const got = trace!.tensors()
   const f32 = (key: string) => got.get(key)!.data as Float32Array
   for (const key of ["text.cond", "text.uncond"]) {
-    if (tensors.has(key)) expect(worst(f32(key), want(key))).toBeLessThan(2e-5)
+    if (has(key)) expect(worst(f32(key), want(key))).toBeLessThan(2e-5)
     else expect(got.has(key)).toBe(false)
   }
   expect(Array.from(f32("timesteps"))).toEqual(Array.from(want("timesteps")))
   expect(worst(f32("noise"), want("noise"))).toBeLessThan(5e-6)
-  expect(latentError(f32("latents"), want("latents"))).toBeLessThan(5e-4)
+  expect(relativeError(f32("latents"), want("latents"))).toBeLessThan(5e-4)
   expect(worst(f32("image"), want("image"))).toBeLessThan(2e-3)
   expect(images.map((i) => i.seed)).toEqual(Array.from({ length: c.count }, (_, i) => c.seed + i))
 })

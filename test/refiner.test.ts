@@ -1,10 +1,10 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { StableDiffusion } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
-import { openSafetensors } from "../src/weights/open-file.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 
 /** A golden case: what diffusers made with a base model and a refiner (tools/reference/refiner_golden.py). */
 interface About {
@@ -43,16 +43,11 @@ function models(scheduler: string): { base: string; refiner: string } {
   return { base, refiner }
 }
 
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
 const load = (path: string) => StableDiffusion.load(path, { engine, cache: null })
 
 async function goldenCase(name: string) {
-  const path = join(folder, name)
-  const { tensors, metadata } = await openSafetensors(path)
-  const { offset, length } = tensors.get("latents")!
-  const bytes = new Uint8Array(readFileSync(path).subarray(offset, offset + length))
-  return { about: JSON.parse(metadata.get("about")!) as About, latents: new Float32Array(bytes.buffer) }
+  const { about, want } = await openGolden<About>(join(folder, name))
+  return { about, latents: want("latents") }
 }
 
 const cases = readdirSync(folder).filter((f) => f.endsWith(".safetensors"))
@@ -67,7 +62,7 @@ test.each(cases)(
     const ask = { prompt, seed, steps, cfg, width: 64, height: 64, refiner: { model: second, at } }
     const { trace, images } = await sd.generate(ask, { trace: true })
     const got = trace!.tensors()
-    expect(error(got.get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
+    expect(relativeError(got.get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
     expect(images[0]!.picture.width).toBe(64)
     const walked = ["timesteps", "refiner.timesteps"].map((key) => got.get(key)!.data.length)
     // diffusers walks the first half of Heun's step once more
@@ -85,7 +80,7 @@ test("samplers by name hand over at the same place, and what cannot be shared is
   const [sd, second] = [await load(base), await load(refiner)]
   const ask = { prompt, seed, steps, cfg, width: 64, height: 64, refiner: { model: second, at } }
   const { trace } = await sd.generate({ ...ask, sampler: "euler", schedule: "leading" }, { trace: true })
-  expect(error(trace!.tensors().get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
+  expect(relativeError(trace!.tensors().get("latents")!.data as Float32Array, latents)).toBeLessThan(1e-3)
   const code = (change: object) =>
     Promise.resolve(sd.generate({ ...ask, ...change })).then(
       () => "drawn",

@@ -7,6 +7,7 @@ import { openModel } from "../src/pipeline/stable-diffusion.ts"
 import { f32 } from "../src/runtime/engine.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
 import { openSafetensors } from "../src/weights/open-file.ts"
+import { relativeError } from "./golden-case.ts"
 
 /** Seamless pictures against diffusers' networks with padding_mode "circular" (tools/reference/modes_golden.py). */
 const golden = join(import.meta.dirname, "golden")
@@ -15,8 +16,6 @@ afterAll(() => engine.close())
 const model = join(golden, "models", "sd1-tiny")
 const sd = await StableDiffusion.load(model, { engine, cache: null })
 
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
 const half = (bits: number) => {
   const [e, m] = [(bits >> 10) & 31, bits & 1023]
   return (bits & 0x8000 ? -1 : 1) * (e === 0 ? m * 2 ** -24 : (1 + m / 1024) * 2 ** (e - 15))
@@ -34,16 +33,16 @@ test.each(["both", "x"] as const)("tiling %s: U-Net, decoder and encoder", async
   const { model: _m, ...ask } = JSON.parse(metadata.get("about")!).ask
   const { trace, images } = await sd.generate({ ...ask, tiling, promptSyntax: "plain" }, { trace: true })
   const got = trace!.tensors()
-  expect(error(got.get("latents")!.data as Float32Array, want("latents"))).toBeLessThan(1e-3)
+  expect(relativeError(got.get("latents")!.data as Float32Array, want("latents"))).toBeLessThan(1e-3)
   const image = got.get("image")!.data as Float32Array
-  expect(error(image, want("image"))).toBeLessThan(2e-3)
+  expect(relativeError(image, want("image"))).toBeLessThan(2e-3)
   expect(images[0]!.infotext).toContain(`Tiling: ${tiling === "both" ? "True" : "x"}`)
   const networks = new Networks(await openModel(model), engine, "cpu")
   const encoder = await networks.encoder({ x: true, y: tiling === "both" })
   const clamped = image.map((v) => Math.min(1, Math.max(-1, v)))
   const { moments } = await encoder.run({ image: f32(clamped, [1, 3, 48, 72]) })
   const mean = (moments!.data as Float32Array).slice(0, 4 * 6 * 9)
-  expect(error(mean, want("mean"))).toBeLessThan(1e-3)
+  expect(relativeError(mean, want("mean"))).toBeLessThan(1e-3)
   await networks.release()
 })
 

@@ -5,6 +5,7 @@ import { afterAll, expect, test } from "vitest"
 import { decodeImage, type GenerateRequest, StableDiffusion, writeSafetensors } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
 import { openSafetensors } from "../src/weights/open-file.ts"
+import { relativeError } from "./golden-case.ts"
 
 /** A golden case (tools/reference/variants_golden.py): a small model with some tensors of its own, and diffusers' latents. */
 interface About extends Pick<GenerateRequest, "steps" | "cfg" | "imageCfg" | "prompt" | "seed"> {
@@ -52,9 +53,6 @@ async function variant(name: string, about: About, extra: Awaited<ReturnType<typ
   return path
 }
 
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
-
 const cases = readdirSync(folder).flatMap((f) =>
   f.endsWith(".safetensors") ? [f.slice(0, -".safetensors".length)] : [],
 )
@@ -78,7 +76,7 @@ test.each(cases)(
     }
     const { trace } = await sd.generate(ask, { trace: true })
     await sd.release()
-    expect(error(trace!.tensors().get("latents")!.data as Float32Array, want)).toBeLessThan(1e-3)
+    expect(relativeError(trace!.tensors().get("latents")!.data as Float32Array, want)).toBeLessThan(1e-3)
   },
   120_000,
 )

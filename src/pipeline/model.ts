@@ -123,14 +123,8 @@ export class Model {
     { signal, trace: traced, attention: looked }: GenerateOptions,
   ): AsyncGenerator<GenerateStep, GenerateResult> {
     const began = performance.now()
-    const preset = presetFor(ask, this.files, this.name)
-    const settings = settle(ask, this.files, this.networks, preset)
-    const { hires } = settings
-    const sampling = firstSampling(ask, settings, this.files.scheduler)
-    const calls = sampling.timesteps.length || settings.steps
-    const later = hires && secondSampling(ask, hires, preset, this.files.scheduler)
-    const callsLater = later && (later.timesteps.length || hires.steps)
-    const { plan, second, controls, active } = await this.additions.plan(ask, settings, calls, callsLater)
+    const asked = await this.understood(ask)
+    const { settings, active, calls, plan, second, controls } = asked
     const adapters = new AdapterSet(this.networks, active, calls)
     const leave = await this.turns.take(
       { key: adapters.key, alone: adapters.scheduled || this.frugal },
@@ -143,33 +137,22 @@ export class Model {
     })
     const trace = traced ? new Trace() : null
     const timings: Timings = { load: this.loadSeconds, text: 0, denoise: 0, decode: 0, total: 0 }
-    const timed = (phase: "text" | "denoise" | "decode", seconds: number) => {
-      timings[phase] = seconds
-    }
     let attention: AttentionMaps | null = null
-    const watched = (maps: AttentionMaps) => {
-      attention = maps
-    }
     const run = generate({
-      ...(looked ? { watched } : {}),
+      ...(looked ? { watched: (maps: AttentionMaps) => void (attention = maps) } : {}),
       networks: this.networks,
       settings,
-      sampling,
+      sampling: asked.sampling,
       plan,
-      second: hires && later && { hires, sampling: later, plan: second },
+      second: asked.later && { ...asked.later, plan: second },
       upscaler: (name) => this.enlargerOf(name, signal),
       controls,
       ...(over ? { refiner: over.part } : {}),
       trace,
       signal,
       frugal: this.frugal,
-      at: async (call) => {
-        // weights with NaN must stop before a step is wasted on them
-        await this.vouched.sound
-        this.vouched.begin()
-        await adapters.at(call)
-      },
-      timed,
+      at: (call) => this.beforeCall(adapters, call),
+      timed: (phase, seconds) => void (timings[phase] = seconds),
     })
     let pictures: Picture[]
     try {
@@ -179,21 +162,48 @@ export class Model {
       over?.leave()
     }
     timings.total = this.loadSeconds + (performance.now() - began) / 1000
-    const facts = await this.facts
     const reports = active.map(reportOf)
+    const images = await this.signed(pictures, ask, settings, reports)
+    return { images, timings, settings, trace, adapters: reports, attention }
+  }
+
+  /** A request with everything that follows from it before anything is loaded or drawn. */
+  private async understood(ask: GenerateRequest) {
+    const preset = presetFor(ask, this.files, this.name)
+    const settings = settle(ask, this.files, this.networks, preset)
+    const { hires } = settings
+    const sampling = firstSampling(ask, settings, this.files.scheduler)
+    const calls = sampling.timesteps.length || settings.steps
+    const again = hires && secondSampling(ask, hires, preset, this.files.scheduler)
+    const callsLater = again && (again.timesteps.length || hires.steps)
+    const planned = await this.additions.plan(ask, settings, calls, callsLater)
+    return { settings, sampling, calls, later: hires && again && { hires, sampling: again }, ...planned }
+  }
+
+  private async beforeCall(adapters: AdapterSet, call: number): Promise<void> {
+    // weights with NaN must stop before a step is wasted on them
+    await this.vouched.sound
+    this.vouched.begin()
+    await adapters.at(call)
+  }
+
+  /** Pictures with what they will say of their origin. */
+  private async signed(
+    pictures: readonly Picture[],
+    ask: GenerateRequest,
+    settings: Settings,
+    adapters: ReturnType<typeof reportOf>[],
+  ): Promise<GeneratedImage[]> {
     const origin = {
       ask,
       settings,
       model: this.name,
       folder: this.files.format === "diffusers",
       scheduler: this.files.scheduler,
-      adapters: reports,
-      facts,
+      adapters,
+      facts: await this.facts,
     }
-    const images = pictures.map(
-      (picture: Picture, i: number) => new GeneratedImage(picture, { ...origin, index: i }, this.output),
-    )
-    return { images, timings, settings, trace, adapters: reports, attention }
+    return pictures.map((picture, index) => new GeneratedImage(picture, { ...origin, index }, this.output))
   }
 
   private readonly upscalers = new Map<string, UpscaleNet>()

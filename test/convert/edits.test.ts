@@ -7,6 +7,7 @@ import { type ConvertOptions, convert, StableDiffusion, writeSafetensors } from 
 import { nodeEngine } from "../../src/runtime/node.ts"
 import { truncatedSvd } from "../../src/weights/edit/svd.ts"
 import { openSafetensors } from "../../src/weights/open-file.ts"
+import { openGolden, relativeError } from "../golden-case.ts"
 
 /** tools/reference/edits_golden.py */
 interface Golden {
@@ -152,17 +153,12 @@ interface About {
 }
 
 async function goldenCase(name: string) {
-  const path = join(golden, "adapters", name, "trace.safetensors")
-  const { tensors, metadata } = await openSafetensors(path)
-  const bytes = readFileSync(path)
-  const { offset, length } = tensors.get("latents")!
-  const latents = new Float32Array(new Uint8Array(bytes.subarray(offset, offset + length)).buffer)
-  const about = JSON.parse(metadata.get("about")!) as About
+  const { about, want } = await openGolden<About>(join(golden, "adapters", name, "trace.safetensors"))
   const loras = about.files.map(({ file, ...weights }) => ({
     file: join(golden, "adapters", name, file),
     ...weights,
   }))
-  return { about, latents, loras, model: join(golden, "models", about.model) }
+  return { about, latents: want("latents"), loras, model: join(golden, "models", about.model) }
 }
 
 async function draw(model: string, { prompt, seed, steps, cfg }: About, loras: { file: string }[] = []) {
@@ -173,9 +169,6 @@ async function draw(model: string, { prompt, seed, steps, cfg }: About, loras: {
   return trace!.tensors().get("latents")!.data as Float32Array
 }
 
-const error = (got: Float32Array, want: Float32Array) =>
-  Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0))
-
 test.each(["two", "loha", "sdxl-sgm"])(
   "%s: adapters baked in draw the reference's latents without them",
   async (name) => {
@@ -183,7 +176,7 @@ test.each(["two", "loha", "sdxl-sgm"])(
     const folder = at(`baked ${name}`)
     const { notes } = await convert(model, folder, { loras, engine, dtype: "fp32" })
     expect(notes.join()).toMatch(/\d+ weights changed/)
-    expect(error(await draw(folder, about), latents)).toBeLessThan(1e-3)
+    expect(relativeError(await draw(folder, about), latents)).toBeLessThan(1e-3)
     const file = at(`baked ${name}.safetensors`)
     await convert(model, at(`plain ${name}.safetensors`))
     await convert(at(`plain ${name}.safetensors`), file, { loras, engine, dtype: "fp32" })
@@ -200,7 +193,7 @@ test.each(["kohya"])("%s: what was baked in can be extracted", async (name) => {
     extract: { from: model, rank: 16, convRank: 16 },
   })
   expect(result.format).toBe("tensors")
-  expect(error(await draw(model, about, [{ file: lora }]), latents)).toBeLessThan(1e-3)
+  expect(relativeError(await draw(model, about, [{ file: lora }]), latents)).toBeLessThan(1e-3)
   const { tensors, metadata } = await openSafetensors(lora)
   expect(
     [...tensors.keys()].every((key) =>
