@@ -2,7 +2,16 @@ import { apply, input, parameter, type StoredTensor, toOnnx } from "../graph/ind
 import { type Engine, type Feed, f32, isRef, type Ref, type Value, value } from "../runtime/engine.ts"
 import { gather } from "../runtime/gather.ts"
 import type { Optimizer } from "./optimizer.ts"
-import { average, knobValues, next, type Objective, type Slot, type Stage, type StepGraphs } from "./step.ts"
+import {
+  average,
+  found,
+  knobValues,
+  next,
+  type Objective,
+  type Slot,
+  type Stage,
+  type StepGraphs,
+} from "./step.ts"
 
 /**
  * Channels per block of onnxruntime's blocked convolutions on this processor, null where it has none: a picture of
@@ -125,7 +134,7 @@ export class Machine {
     const stage = make()
     await this.hold(stage)
     const id = await this.engine.create({
-      onnx: stage.onnx,
+      onnx: stage.onnx.slice(),
       externals: [],
       device: this.options.device ?? "cpu",
       threads: this.options.threads ?? 2,
@@ -182,24 +191,34 @@ export class Machine {
     return this.run(session, { ...inputs, ...Object.fromEntries(values) })
   }
 
-  private async run({ id, stage }: Session, given: Inputs): Promise<Numbers> {
-    const feeds = Object.fromEntries(
+  /** The numbers of a replica's share of a batch, and its gradients by slot. */
+  async gradients(inputs: Inputs): Promise<{ numbers: Numbers; gradients: Record<string, Value> }> {
+    const { id, stage } = await this.session("batch ", () => this.graphs.batch!)
+    const out = (await this.engine.run(id, this.feeds(stage, inputs))) as Record<string, Value>
+    const split = (inside: boolean) =>
+      Object.entries(out).filter(([name]) => name.startsWith(found) === inside)
+    const bySlot = split(true).map(([name, v]) => [name.slice(found.length), v])
+    return { numbers: numbersOf(split(false)), gradients: Object.fromEntries(bySlot) }
+  }
+
+  private feeds(stage: Stage, given: Inputs): Record<string, Feed> {
+    return Object.fromEntries(
       stage.inputs.map(({ name }) => [name, given[name] ?? this.state[name] ?? this.held[name]!]),
     )
+  }
+
+  private async run({ id, stage }: Session, given: Inputs): Promise<Numbers> {
     const into = Object.fromEntries(
       stage.state.flatMap((key) => (this.spare[key] ? [[next(key), this.spare[key]!]] : [])),
     )
-    const out = await this.engine.run(id, feeds, stage.state.map(next), into)
+    const out = await this.engine.run(id, this.feeds(stage, given), stage.state.map(next), into)
     for (const key of stage.state) {
       const old = this.state[key]!
       if (isRef(old)) this.spare[key] = old
       else delete this.spare[key]
       this.state[key] = out[next(key)]!
     }
-    const numbers = Object.entries(out).filter(([, feed]) => !isRef(feed))
-    return Object.fromEntries(
-      numbers.map(([name, feed]) => [name, Number((feed as Value).data[0])]),
-    ) as Numbers
+    return numbersOf(Object.entries(out).filter(([, feed]) => !isRef(feed)))
   }
 
   /** Copies the state out by part (`NAME`, `NAME.m`, ..): all of it, or the parts that `wanted` names. */
@@ -250,6 +269,9 @@ export class Machine {
 }
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
+
+const numbersOf = (found: readonly (readonly [string, Feed])[]): Numbers =>
+  Object.fromEntries(found.map(([name, feed]) => [name, Number((feed as Value).data[0])])) as Numbers
 
 function firstState(slots: readonly Slot[], values: ReadonlyMap<string, Float32Array>): Record<string, Feed> {
   return Object.fromEntries(

@@ -1,4 +1,5 @@
 import { nodeEngine } from "../runtime/node.ts"
+import { threadEngine } from "../runtime/thread.ts"
 import { bundledStage, runStage, stageNames } from "./stages.ts"
 
 /** `node dist/train/main.js FOLDER [STAGE ..]`: trains the embedded model's stages, each to its end, resuming. */
@@ -13,7 +14,10 @@ process.once("SIGINT", () => stop.abort())
 const engine = nodeEngine()
 for (const name of asked.length > 0 ? asked : stageNames) {
   let shown = 0
-  for await (const s of runStage(engine, root, name, await bundledStage(name), { signal: stop.signal })) {
+  for await (const s of runStage(engine, root, name, await bundledStage(name), {
+    signal: stop.signal,
+    helper: () => threadEngine(),
+  })) {
     if (performance.now() - shown < 10_000 && s.step < s.steps) continue
     shown = performance.now()
     const speed = s.samplesPerSecond === undefined ? "" : ` ${s.samplesPerSecond.toFixed(1)}/s`

@@ -97,6 +97,7 @@ const schema = z.discriminatedUnion("kind", [
     dropout: z.number().min(0).max(1),
     region: z.number().positive(),
     gamma: z.number().positive(),
+    replicas: count.optional(),
     ...training,
   }),
   folderStage,
@@ -152,7 +153,7 @@ export async function* runStage(
   root: string,
   name: string,
   config: StageConfig,
-  options: Pick<RunOptions, "signal" | "threads"> = {},
+  options: Pick<RunOptions, "signal" | "threads" | "helper"> = {},
 ): AsyncGenerator<StageStep> {
   const folder = join(root, name)
   await mkdir(folder, { recursive: true })

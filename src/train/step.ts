@@ -35,6 +35,8 @@ export interface StepOptions {
   readonly averages?: number
   /** Batches whose gradients are averaged before a step, 1. */
   readonly accumulate?: number
+  /** Copies of the network that share every batch and exchange their gradients, 1. */
+  readonly replicas?: number
   /** Make values again on the way back instead of keeping them (gradient checkpointing), false. */
   readonly recompute?: boolean
   /** Learning rate of a parameter relative to the others', 1. */
@@ -96,6 +98,10 @@ export interface StepGraphs {
 }
 
 export const next = (key: string): string => `next ${key}`
+/** Before the slot's key: an output of a replica's batch. */
+export const found = "gradient "
+/** Gradient of a slot that replica `i` found, an input of every replica's step. */
+export const gradientOf = (key: string, i: number): string => `${found}${i} ${key}`
 const knob = (name: string): string => `knob ${name}`
 export const average = (i: number): string => `average ${i}`
 
@@ -117,6 +123,7 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
   }
   const whole = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) =>
     write({ loss, ...metrics, ...updates(units, unitGradients(loss, units, options), options) })
+  if ((options.replicas ?? 1) > 1) return { slots, ...replicated(objective, units, options), ...rest }
   if (accumulate === 1) return { slots, batch: null, step: whole(objective), variant: whole, ...rest }
   const sums = units.map(({ key, shape }) => input(`${key}.sum`, shape))
   const each = (of: (sum: Tensor, i: number) => Tensor) =>
@@ -133,6 +140,25 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
     variant: part,
     ...rest,
   }
+}
+
+/** One replica's gradients by slot, and the update from the mean of all replicas'. */
+function replicated(
+  objective: Objective,
+  units: readonly Unit[],
+  options: StepOptions,
+): Pick<StepGraphs, "batch" | "step" | "variant"> {
+  const { replicas = 1 } = options
+  const variant = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) => {
+    const grads = unitGradients(loss, units, options)
+    const bySlot = Object.fromEntries(units.map(({ key }, i) => [found + key, grads[i]!]))
+    return stage({ loss, ...metrics, ...bySlot }, units, options)
+  }
+  const means = units.map(({ key, shape }) => {
+    const each = Array.from({ length: replicas }, (_, i) => input(gradientOf(key, i), shape))
+    return each.reduce((a, b) => a.add(b)).mul(1 / replicas)
+  })
+  return { batch: variant(objective), step: stage(updates(units, means, options), units, options), variant }
 }
 
 /** Outputs of a probe, or what makes them when they are first needed. */

@@ -1,6 +1,6 @@
 import type { StoredTensor } from "../graph/index.ts"
 import type { Picture } from "../image/pixels.ts"
-import type { Value } from "../runtime/engine.ts"
+import type { Engine, Value } from "../runtime/engine.ts"
 import type { Optimizer } from "./optimizer.ts"
 import type { Objective, ProbeOutputs, StepGraphs } from "./step.ts"
 
@@ -24,6 +24,8 @@ export interface Task {
   readonly samplesPerStep: number
   readonly clip: number | null
   readonly accumulate?: number
+  /** Copies of the network that share every batch, 1; `objective` is then the loss of one copy's rows. */
+  readonly replicas?: number
   /** Make values again on the way back instead of keeping them. */
   readonly recompute?: boolean
   /** Rate at a step, counted from 1. */
@@ -64,6 +66,8 @@ export interface RunOptions {
   }
   readonly keep?: number
   readonly threads?: number
+  /** Makes an engine for each replica. */
+  readonly helper?: () => Engine
   /** The task's graphs, where they are made already. */
   readonly graphs?: StepGraphs
   readonly signal?: AbortSignal

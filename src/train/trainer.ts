@@ -5,6 +5,7 @@ import { fail } from "../errors.ts"
 import { encodeImage } from "../image/codec.ts"
 import type { Engine } from "../runtime/engine.ts"
 import { type Progress, readCheckpoint, writeCheckpoint, writeWhole } from "./checkpoint.ts"
+import { Crew } from "./crew.ts"
 import { blockSize, Machine, type Numbers, type Sized } from "./machine.ts"
 import { htmlReport } from "./report.ts"
 import { averageShare } from "./schedule.ts"
@@ -59,6 +60,7 @@ export const stepOptions = (task: Task, block: number | null): StepOptions => ({
   optimizer: task.optimizer,
   clip: task.clip,
   accumulate: task.accumulate,
+  replicas: task.replicas,
   recompute: task.recompute,
   scale: task.scale,
   averages: task.averages.length,
@@ -73,7 +75,8 @@ class Run {
   step = 0
   private readonly task: Task
   private readonly options: RunOptions
-  private readonly machine: Machine
+  private readonly machine: Machine | Crew
+  private readonly helpers: readonly Engine[]
   private readonly shapes: ReadonlyMap<string, readonly number[]>
   private readonly checkpoints: string
   private readonly log: string
@@ -81,10 +84,17 @@ class Run {
   private window: Record<string, number> = {}
   private speed = 0
 
-  private constructor(task: Task, options: RunOptions, machine: Machine, graphs: StepGraphs) {
+  private constructor(
+    task: Task,
+    options: RunOptions,
+    machine: Machine | Crew,
+    graphs: StepGraphs,
+    helpers: readonly Engine[],
+  ) {
     this.task = task
     this.options = options
     this.machine = machine
+    this.helpers = helpers
     this.shapes = new Map(graphs.slots.flatMap((s) => s.parts.map((p) => [p.key, p.shape] as const)))
     this.checkpoints = join(options.folder, "checkpoints")
     this.log = join(options.folder, "log.jsonl")
@@ -95,11 +105,8 @@ class Run {
     await mkdir(join(options.folder, "samples"), { recursive: true })
     const found = await readCheckpoint(join(options.folder, "checkpoints"), configHash(task))
     const state = found?.state ?? (await task.first())
-    const machine = await Machine.start(engine, graphs, task.optimizer, state, {
-      threads: options.threads,
-      held: task.held,
-    })
-    const run = new Run(task, options, machine, graphs)
+    const { machine, helpers } = await startMachine(engine, task, graphs, state, options)
+    const run = new Run(task, options, machine, graphs, helpers)
     if (found) await run.restore(found.progress)
     else await writeWhole(run.log, "")
     return run
@@ -126,7 +133,7 @@ class Run {
       const each: Numbers[] = []
       for (let part = 0; part < parts; part++) {
         const index = this.step * parts + part
-        each.push(await machine.accumulate(await task.batch(index), this.size(index)))
+        each.push(await (machine as Machine).accumulate(await task.batch(index), this.size(index)))
       }
       const means = Object.keys(each[0]!).map((key) => [key, each.reduce((s, n) => s + n[key]!, 0) / parts])
       numbers = { ...Object.fromEntries(means), ...(await machine.step({}, step, task.rate(step), shares)) }
@@ -227,7 +234,27 @@ class Run {
     }
   }
 
-  close(): Promise<void> {
-    return this.machine.close()
+  async close(): Promise<void> {
+    await this.machine.close()
+    for (const helper of this.helpers) await helper.close()
   }
+}
+
+/** One network on the engine given, or replicas on engines of their own. */
+async function startMachine(
+  engine: Engine,
+  task: Task,
+  graphs: StepGraphs,
+  state: ReadonlyMap<string, Float32Array>,
+  { threads, helper }: RunOptions,
+): Promise<{ machine: Machine | Crew; helpers: readonly Engine[] }> {
+  const { optimizer, held, replicas = 1 } = task
+  if (replicas === 1)
+    return { machine: await Machine.start(engine, graphs, optimizer, state, { threads, held }), helpers: [] }
+  if (!helper || task.sizes || task.accumulate)
+    return fail("TRAIN_CONFIG", `${task.name}: replicas need engines of their own and batches of one size`, {
+      hint: "set replicas to 1",
+    })
+  const helpers = Array.from({ length: replicas }, helper)
+  return { machine: await Crew.start(helpers, graphs, optimizer, state, { held }), helpers }
 }

@@ -10,12 +10,13 @@ export function tinyTask(steps: number, changes: Partial<Task> = {}): Task {
   const shapes = { "a.weight": [hidden, size], "a.bias": [hidden], "b.weight": [1, hidden], "b.bias": [1] }
   const parameters = new Map(Object.entries(shapes).map(([name, shape]) => [name, parameter(name, shape)]))
   const p = (name: string) => parameters.get(name)!
-  const made = input("x", [batch, size])
+  const rows = batch / (changes.replicas ?? 1)
+  const made = input("x", [rows, size])
     .linear(p("a.weight"), p("a.bias"))
     .silu()
     .linear(p("b.weight"), p("b.bias"))
   const loss = made
-    .sub(input("y", [batch, 1]))
+    .sub(input("y", [rows, 1]))
     .square()
     .mean([0, 1])
   return {

@@ -1,9 +1,11 @@
 import { createHash } from "node:crypto"
+import { existsSync } from "node:fs"
 import { cp, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { nodeEngine } from "../../src/runtime/node.ts"
+import { threadEngine } from "../../src/runtime/thread.ts"
 import { readCheckpoint } from "../../src/train/checkpoint.ts"
 import type { RunOptions, Task } from "../../src/train/task.ts"
 import { configHash, train, trainedWeights } from "../../src/train/trainer.ts"
@@ -64,6 +66,33 @@ describe("training", () => {
       )
     },
   )
+
+  test("replicas that share each batch find what one network finds, and resume to the last bit", async () => {
+    const built = new URL("../../dist/runtime/thread-child.js", import.meta.url)
+    const helper = existsSync(built) ? () => threadEngine(built) : () => nodeEngine()
+    const [one, two] = [tinyTask(40), tinyTask(40, { replicas: 2, settings: { replicas: 2 } })]
+    const [single, whole, parts] = ["single", "crew", "crew parts"].map((name) => join(root, name)) as [
+      string,
+      string,
+      string,
+    ]
+    await run(single, one)
+    await run(whole, two, { helper })
+    for (const until of [3, 14, 31]) await run(parts, two, { helper }, until)
+    await run(parts, two, { helper })
+    expect(await hashOf(parts, two)).toBe(await hashOf(whole, two))
+    const [a, b] = [await trainedWeights(single, one, null), await trainedWeights(whole, two, null)]
+    for (const [name, data] of a) {
+      const distance = Math.max(...data.map((v, i) => Math.abs(v - b.get(name)![i]!)))
+      expect(distance).toBeLessThan(1e-4)
+    }
+  })
+
+  test("replicas without engines of their own are refused", async () => {
+    await expect(run(join(root, "alone"), tinyTask(4, { replicas: 2 }))).rejects.toThrow(
+      /engines of their own/,
+    )
+  })
 
   test("an abort leaves a checkpoint of the step it stopped at", async () => {
     const task = tinyTask(40)

@@ -24,6 +24,8 @@ export interface UNetStage {
   readonly seed: number
   readonly steps: number
   readonly batch: number
+  /** Copies of the networks that share a batch, one thread each, 1. */
+  readonly replicas?: number
   readonly rate: RateConfig
   /** Learning rate of the text encoder relative to the U-Net's. */
   readonly textRate: number
@@ -73,10 +75,15 @@ export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
   const loss = (b: number) => lossGraph(unet, text, [b, channels, h, w], context)
   const all = new Map([...parameters(unet, "unet"), ...parameters(text, "text")])
   const pair = 2 * sampleRows
+  const { replicas = 1 } = c
   return {
     name,
     settings: determining(c),
-    objective: { parameters: new Map([...all].map(([key, p]) => [key, p.tensor])), loss: loss(c.batch) },
+    objective: {
+      parameters: new Map([...all].map(([key, p]) => [key, p.tensor])),
+      loss: loss(c.batch / replicas),
+    },
+    replicas,
     optimizer: adamw({ beta2: c.beta2, decay: c.decay }),
     steps: c.steps,
     samplesPerStep: c.batch,
