@@ -48,6 +48,7 @@ export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/st
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { spawnEngine } from "./runtime/spawn.ts"
 export { parseStrength, type Strength } from "./text/networks.ts"
+export { type EmphasisMode, emphases } from "./text/prompt.ts"
 export { version } from "./version.ts"
 export {
   findInLibrary,

@@ -3,6 +3,7 @@ import { type Command, Option } from "commander"
 import {
   AquatintError,
   decodeImage,
+  emphases,
   findAdapter,
   findInLibrary,
   type GenerateRequest,
@@ -88,6 +89,7 @@ function addPictureOptions(command: Command): void {
 /** What goes in beside the prompt, and how it is read. */
 function addInputOptions(command: Command): void {
   const syntax = new Option("--prompt-syntax <name>", "how weights in the prompt are written")
+  const emphasis = new Option("--emphasis <mode>", "what weights of A1111's syntax do")
   command
     .option("--init <picture>", "start picture (default: none)")
     .option("--strength <share>", "how much of the start picture is redrawn, 0..1 (default: 0.75)", number)
@@ -104,6 +106,7 @@ function addInputOptions(command: Command): void {
       another,
     )
     .addOption(syntax.choices(["a1111", "comfy", "compel", "plain"]).default("a1111"))
+    .addOption(emphasis.choices(emphases).default("original"))
 }
 
 /** Where it runs and where the result goes. */
@@ -119,7 +122,7 @@ function addOutputOptions(command: Command): void {
 }
 
 async function run(given: string | undefined, asked: Options, command: Command): Promise<void> {
-  const { prompt, options } = await withRecipe(given, asked, command)
+  const { prompt, options, program } = await withRecipe(given, asked, command)
   const target = await checkTarget(options)
   const plan = await many(await request(prompt, options), options)
   const sd = await StableDiffusion.load(options.model, {
@@ -133,7 +136,11 @@ async function run(given: string | undefined, asked: Options, command: Command):
   const progress = options.json || !process.stderr.isTTY ? null : new Progress(process.stderr)
   try {
     const results: GenerateResult[] = []
-    for (const ask of plan.asks) {
+    // A1111 writes "Clip skip" and leaves SDXL's encoders alone
+    const unread = program === "a1111" && /^sdxl/.test(sd.files.family)
+    const skip = unread && command.getOptionValueSource("clipSkip") !== "cli" ? { clipSkip: undefined } : {}
+    for (const asks of plan.asks) {
+      const ask = { ...asks, ...skip }
       const generation = sd.generate({ ...ask, ...refined }, { trace: options.trace !== undefined })
       for await (const step of generation) progress?.show(step)
       results.push(await generation)
@@ -168,10 +175,10 @@ async function openRefiner(
 async function lorasOf(recipe: Recipe, model: string): Promise<{ found: LoraRequest[]; missing: string[] }> {
   const found: LoraRequest[] = []
   const missing: string[] = []
-  for (const { name, weight } of recipe.loras) {
+  for (const { name, weight, text } of recipe.loras) {
     const file = await findAdapter(name, model)
     if (file === null) missing.push(`LoRA ${name} at ${weight}`)
-    else found.push({ file, weight })
+    else found.push({ file, weight, ...(text === undefined ? {} : { text }) })
   }
   return { found, missing }
 }
@@ -184,7 +191,7 @@ async function withRecipe(
   prompt: string | undefined,
   options: Options,
   command: Command,
-): Promise<{ prompt: string; options: Options }> {
+): Promise<{ prompt: string; options: Options; program?: Recipe["program"] }> {
   if (options.from === undefined) {
     if (prompt === undefined && options.prompts !== undefined) return { prompt: "", options }
     if (prompt === undefined)
@@ -199,19 +206,62 @@ async function withRecipe(
       hint: "programs leave this out of some files, and web sites take it away; give the prompt yourself",
       file: options.from,
     })
+  const start = startOf(recipe, options)
   const own = Object.entries(options).filter(([key]) => command.getOptionValueSource(key) === "cli")
   const { prompt: said, ...settings } = recipe.request
   const { name } = recipe.model
   const model = name !== null && (await findInLibrary(name)) ? name : options.model
   const { found, missing } = await lorasOf(recipe, model)
+  const refiner = await refinerOf(recipe, options, missing)
   if (!options.json) {
-    for (const what of [...recipe.unmet, ...missing]) process.stderr.write(`not repeated: ${what}\n`)
+    for (const what of [...start.unmet, ...recipe.unmet, ...missing])
+      process.stderr.write(`not repeated: ${what}\n`)
     if (name !== null && model !== name && command.getOptionValueSource("model") !== "cli")
       process.stderr.write(`its model, ${name}, is not in the library; drawn with ${model}\n`)
   }
   return {
     prompt: prompt ?? said ?? "",
-    options: { ...options, ...settings, lora: found, model, ...Object.fromEntries(own) } as Options,
+    program: recipe.program,
+    options: {
+      ...options,
+      ...settings,
+      ...start.settings,
+      ...refiner,
+      lora: found,
+      model,
+      ...Object.fromEntries(own),
+    } as Options,
+  }
+}
+
+/** A recipe's refiner, where the library has it; else it is one of those missing. */
+async function refinerOf({ refiner }: Recipe, { refiner: own }: Options, missing: string[]) {
+  if (!refiner || own !== undefined) return {}
+  if (await findInLibrary(refiner.name)) return { refiner: refiner.name, refinerAt: refiner.at }
+  missing.push(`Refiner: ${refiner.name}`)
+  return {}
+}
+
+/** What goes with a start picture, where the command line names one. */
+function startOf(
+  { start }: Recipe,
+  { init, mask }: Options,
+): { settings: Partial<Options>; unmet: string[] } {
+  if (!start) return { settings: {}, unmet: [] }
+  const { strength, mask: masked, sdUpscale, upscaler } = start
+  if (init === undefined)
+    return {
+      settings: {},
+      unmet: [`it began from another picture (strength ${strength}); name it with --init`],
+    }
+  const repainted = masked && Object.keys(masked).length > 0
+  return {
+    settings: {
+      strength,
+      ...(mask === undefined ? {} : masked),
+      ...(sdUpscale ? { sdUpscale: sdUpscale.scale ?? 2, tileOverlap: sdUpscale.overlap, upscaler } : {}),
+    },
+    unmet: repainted && mask === undefined ? ["it was repainted through a mask; name it with --mask"] : [],
   }
 }
 

@@ -31,13 +31,13 @@ export class Additions {
    * @throws ADAPTER_*, EMBEDDING_*, CONTROLNET_*, PROMPT_* */
   async plan(
     ask: GenerateRequest,
-    { prompt, negative, promptSyntax, cfg, hires }: Settings,
+    { prompt, negative, promptSyntax, emphasis, cfg, hires }: Settings,
     calls: number,
     later = 0,
   ): Promise<{ plan: PromptPlan; second: PromptPlan; controls: ControlPart[]; active: ActiveAdapter[] }> {
     const { tokenizers, tables } = await this.words(ask)
     const of = (scale: number) => !(scale > 1) || this.networks.unet.time_cond_proj_dim != null
-    const texts = { syntax: promptSyntax, tokenizers, words: tables }
+    const texts = { syntax: promptSyntax, emphasis, tokenizers, words: tables }
     const plan = planPrompts(prompt, negative, { ...texts, calls, unguided: of(cfg) })
     const second = hires
       ? planPrompts(hires.prompt, hires.negative, {
@@ -53,10 +53,11 @@ export class Additions {
   }
 
   /** Reads the prompts alone, for a model that goes on where another stopped: it has none of the other's additions. */
-  prompts({ prompt, negative, promptSyntax, cfg }: Settings, calls: number): PromptPlan {
+  prompts({ prompt, negative, promptSyntax, emphasis, cfg }: Settings, calls: number): PromptPlan {
     const unguided = !(cfg > 1) || this.networks.unet.time_cond_proj_dim != null
     return planPrompts(prompt, negative, {
       syntax: promptSyntax,
+      emphasis,
       tokenizers: this.tokenizers,
       words: undefined,
       calls,

@@ -2,7 +2,7 @@ import { fail } from "../errors.ts"
 import { type ClipConfig, endPosition } from "../models/index.ts"
 import { f32, i64, type Value } from "../runtime/engine.ts"
 import type { Chunk } from "../text/chunks.ts"
-import { fromEmpty, restoreMean } from "../text/emphasis.ts"
+import { type Emphasis, fromEmpty, multiply, restoreMean } from "../text/emphasis.ts"
 import type { Networks } from "./networks.ts"
 
 /** A text ready for the encoders. */
@@ -10,11 +10,13 @@ export interface TokenizedText {
   /** Per tokenizer, its chunks. */
   readonly chunks: readonly (readonly Chunk[])[]
   /** How weights act on hidden states, by dialect. */
-  readonly emphasis: "restoreMean" | "fromEmpty"
+  readonly emphasis: Emphasis
   /** Per tokenizer the chunk of an empty text, where the dialect measures weights from it. */
   readonly empty: readonly Chunk[] | null
   /** Per tokenizer, the vectors of textual-inversion words, where there are any. */
   readonly words?: readonly WordTable[]
+  /** After so many chunks the last vector is repeated for so many more (A1111's shorter parts of an AND). */
+  readonly repeated?: { readonly after: number; readonly chunks: number }
 }
 
 /** Vectors of textual-inversion words for one encoder. */
@@ -39,41 +41,114 @@ function layerOf(networks: Networks, clipSkip: number | undefined): { skip: numb
   return sdxl ? { skip: (clipSkip ?? 1) + 1, norm: false } : { skip: clipSkip ?? 1, norm: true }
 }
 
-/** Runs the text encoders: chunks are encoded apart and joined along the tokens, encoders along the features. */
-export async function encodeText(
+/**
+ * Runs the text encoders on the texts of one schedule: chunks are encoded apart and joined along the tokens, encoders
+ * along the features.
+ */
+export async function encodeTexts(
   networks: Networks,
-  text: TokenizedText,
+  texts: readonly TokenizedText[],
   clipSkip: number | undefined,
-): Promise<Embedding> {
+): Promise<Embedding[]> {
   const layer = layerOf(networks, clipSkip)
-  const parts: { hidden: Value; pooled: Value | null }[] = []
-  for (const i of text.chunks.keys()) parts.push(await encodeChunks(networks, i, text, layer))
-  const pooled = parts.at(-1)?.pooled ?? null
-  return { context: joinFeatures(parts.map((p) => p.hidden)), pooled }
+  const parts: Encoded[][] = []
+  for (const i of texts[0]!.chunks.keys()) parts.push(await encodeBy(networks, i, texts, layer))
+  return texts.map((text, k) => ({
+    context: lengthened(joinFeatures(parts.map((p) => p[k]!.hidden)), text),
+    pooled: parts.at(-1)?.[k]?.pooled ?? null,
+  }))
 }
 
-async function encodeChunks(
+interface Encoded {
+  readonly hidden: Value
+  readonly pooled: Value | null
+}
+
+/** All texts by encoder `i`; equal texts, as `[a|b]` makes them, are encoded once. */
+async function encodeBy(
   networks: Networks,
   i: number,
-  text: TokenizedText,
+  texts: readonly TokenizedText[],
   layer: { skip: number; norm: boolean },
-): Promise<{ hidden: Value; pooled: Value | null }> {
-  const chunks = text.chunks[i]!
-  const empty = text.empty && chunks.some((c) => !c.clean) ? text.empty[i]! : null
-  const rows = empty ? [...chunks, empty] : chunks
+): Promise<Encoded[]> {
   const { max_position_embeddings: tokens, hidden_size: size } = networks.texts[i]!
-  const { hidden, pooled } = await runEncoder(networks, i, rows, layer, text.words?.[i])
-  const at = (row: number) => hidden.subarray(row * tokens * size, (row + 1) * tokens * size)
-  chunks.forEach((chunk, row) => {
-    if (chunk.clean) return
-    at(row).set(
-      empty ? fromEmpty(at(row), at(chunks.length), chunk.weights) : restoreMean(at(row), chunk.weights),
-    )
-  })
-  return {
-    hidden: f32(hidden.slice(0, chunks.length * tokens * size), [1, chunks.length * tokens, size]),
-    pooled,
+  const one = tokens * size
+  const known = new Map<string, Awaited<ReturnType<typeof runEncoder>>>()
+  const runs: { z: Float32Array[]; pooled: Value | null }[] = []
+  for (const { chunks: all, empty, words } of texts) {
+    const chunks = all[i]!
+    const rows = empty && chunks.some((c) => !c.clean) ? [...chunks, empty[i]!] : chunks
+    const key = rows.map((c) => c.ids.join()).join(";")
+    const run = known.get(key) ?? (await runEncoder(networks, i, rows, layer, words?.[i]))
+    known.set(key, run)
+    runs.push({ ...run, z: rows.map((_, row) => run.hidden.subarray(row * one, (row + 1) * one)) })
   }
+  const weighted = weigh(
+    texts,
+    i,
+    runs.map(({ z }) => z),
+  )
+  return runs.map(({ pooled }, k) => ({ hidden: joinTokens(weighted[k]!, tokens, size), pooled }))
+}
+
+/**
+ * Embeddings of every text's chunks with the emphasis of their dialect.
+ * @param zs per text its chunks' embeddings, and behind them the empty chunk's where the dialect needs it
+ */
+function weigh(
+  texts: readonly TokenizedText[],
+  i: number,
+  zs: readonly (readonly Float32Array[])[],
+): Float32Array[][] {
+  const out: Float32Array[][] = texts.map(() => [])
+  const { emphasis, chunks } = texts[0]!
+  for (const place of chunks[i]!.keys()) {
+    const here = texts.map((text) => text.chunks[i]![place]!)
+    const z = zs.map((rows) => rows[place]!)
+    const weights = here.map((chunk) => chunk.weights)
+    const clean = here.every((chunk) => chunk.clean)
+    const weighted =
+      clean || emphasis !== "restoreMean"
+        ? here.map((chunk, k) => (chunk.clean ? z[k]! : weighAlone(emphasis, z[k]!, weights[k]!, zs[k]!)))
+        : restoreMean(z, weights)
+    weighted.forEach((row, k) => {
+      out[k]!.push(row)
+    })
+  }
+  return out
+}
+
+function weighAlone(
+  emphasis: Emphasis,
+  z: Float32Array,
+  weights: Float32Array,
+  rows: readonly Float32Array[],
+): Float32Array {
+  if (emphasis === "fromEmpty") return fromEmpty(z, rows.at(-1)!, weights)
+  return emphasis === "multiply" ? multiply(z, weights) : z
+}
+
+/** Chunks side by side: 1 n*tokens size. */
+function joinTokens(chunks: readonly Float32Array[], tokens: number, size: number): Value {
+  const out = new Float32Array(chunks.length * tokens * size)
+  chunks.forEach((chunk, i) => {
+    out.set(chunk, i * tokens * size)
+  })
+  return f32(out, [1, chunks.length * tokens, size])
+}
+
+/** The context with the last vector of the text's own chunks repeated, where the text asks for it. */
+function lengthened(context: Value, { chunks, repeated }: TokenizedText): Value {
+  if (!repeated) return context
+  const [, tokens, width] = context.shape as [number, number, number]
+  const chunk = tokens / chunks[0]!.length
+  const data = context.data as Float32Array
+  const [after, more] = [repeated.after * chunk * width, repeated.chunks * chunk * width]
+  const out = new Float32Array(data.length + more)
+  out.set(data.subarray(0, after))
+  for (let at = after; at < after + more; at += width) out.set(data.subarray(after - width, after), at)
+  out.set(data.subarray(after), after + more)
+  return f32(out, [1, tokens + repeated.chunks * chunk, width])
 }
 
 /** Hidden states of every chunk, and the first one's projected end state where the encoder has one. */

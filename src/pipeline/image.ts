@@ -2,10 +2,12 @@ import { AquatintError } from "../errors.ts"
 import { type Infotext, writeInfotext } from "../image/infotext.ts"
 import type { EncodeOptions } from "../image/options.ts"
 import type { Picture } from "../image/pixels.ts"
+import type { Strength } from "../text/networks.ts"
 import { xmpMark } from "../trust/mark.ts"
 import { behaviour, version } from "../version.ts"
 import type { AdapterReport } from "./adapters.ts"
 import { upscalerLabel } from "./hires.ts"
+import { nameOf } from "./presets.ts"
 import { comfyGraph, comfySampler } from "./recipe/comfy-graph.ts"
 import type { GenerateRequest } from "./request.ts"
 import { samplerChoice } from "./samplers.ts"
@@ -57,6 +59,42 @@ function graphOf({ ask, settings, index, model, folder, scheduler, adapters }: O
   })
 }
 
+/** Adapters asked for beside the prompt, as A1111 names them in prompts. */
+function loraTagsOf({ loras = [] }: GenerateRequest): string {
+  const written = (strength: Strength) =>
+    typeof strength === "number" ? String(strength) : strength.map((point) => point.join("@")).join(",")
+  return loras
+    .flatMap(({ file, weight = 1, text = weight, unet = weight }) => {
+      const name = typeof file === "string" ? nameOf(file) : ""
+      const weights = written(text) === written(unet) ? written(unet) : `${written(text)}:${written(unet)}`
+      return name === "" ? [] : [`<lora:${name}:${weights}>`]
+    })
+    .join("")
+}
+
+/** How the prompt was read, where that is not A1111's usual way. */
+function textFields({ promptSyntax, emphasis }: Settings, adapters: string): [string, string][] {
+  const mode = { "no-norm": "No norm", ignore: "Ignore", none: "None", original: "" }[emphasis]
+  return [
+    ...(promptSyntax === "a1111" ? [] : [["Prompt syntax", promptSyntax] as [string, string]]),
+    ...(mode && promptSyntax === "a1111" ? [["Emphasis", mode] as [string, string]] : []),
+    ...(adapters ? [["Adapters", adapters] as [string, string]] : []),
+  ]
+}
+
+function samplingFields({ eta, guidanceRescale, refiner }: GenerateRequest): [string, string][] {
+  return [
+    ...(eta ? [["Eta DDIM", String(eta)] as [string, string]] : []),
+    ...(guidanceRescale ? [["Guidance rescale", String(guidanceRescale)] as [string, string]] : []),
+    ...(refiner
+      ? ([
+          ["Refiner", refiner.model.name],
+          ["Refiner switch at", String(refiner.at ?? 0.8)],
+        ] as [string, string][])
+      : []),
+  ]
+}
+
 /** What A1111 writes of the modes in force, under its keys. */
 function modeFields(settings: Settings): [string, string][] {
   const { init, mask, inpaintArea, maskPadding, maskBlur, fill, variation } = settings
@@ -75,6 +113,7 @@ function enlargedFields({ upscale, upscaler, sdUpscale }: Settings): [string, st
   const label = upscalerLabel(upscaler)
   const tiles: [string, string][] = sdUpscale
     ? [
+        ["SD upscale by", String(sdUpscale.scale)],
         ["SD upscale overlap", String(sdUpscale.overlap)],
         ["SD upscale upscaler", label],
       ]
@@ -156,14 +195,17 @@ export class GeneratedImage {
   /** Generation parameters in AUTOMATIC1111's form. */
   get infotext(): string {
     const { ask, settings, index, model, facts } = this.origin
-    const { variation } = settings
+    const { variation, promptSyntax } = settings
+    const tags = loraTagsOf(ask)
+    const tagged = promptSyntax === "a1111" && tags !== ""
     const record: Infotext = {
-      prompt: settings.prompt,
+      prompt: tagged ? `${settings.prompt} ${tags}` : settings.prompt,
       negativePrompt: settings.negative,
       steps: settings.steps,
       sampler: ask.sampler,
       scheduleType: ask.schedule,
       cfgScale: settings.cfg,
+      imageCfgScale: settings.instruct ? settings.imageCfg : undefined,
       seed: this.seed,
       width: settings.width,
       height: settings.height,
@@ -175,7 +217,12 @@ export class GeneratedImage {
       clipSkip: settings.clipSkip,
       rng: settings.rng === "cuda" ? "NV" : "CPU",
       version: `aquatint ${version}`,
-      extra: [...modeFields(settings), ["Behaviour", String(behaviour)]],
+      extra: [
+        ...textFields(settings, tagged ? "" : tags),
+        ...modeFields(settings),
+        ...samplingFields(ask),
+        ["Behaviour", String(behaviour)],
+      ],
     }
     return writeInfotext(record)
   }

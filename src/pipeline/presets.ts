@@ -116,7 +116,8 @@ export function presetOf(files: ModelFiles, name: string): Preset | null {
   return keep(presetNamed(name, "its name"))
 }
 
-const nameOf = (file: string): string =>
+/** A file's name without folders and ending. */
+export const nameOf = (file: string): string =>
   file
     .split(/[\\/]/)
     .at(-1)!

@@ -2,7 +2,14 @@ import { fail } from "../errors.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
 import { emptyChunk } from "../text/chunks.ts"
 import { type LoraTag, loraTags } from "../text/networks.ts"
-import { type EncodedPrompt, encodePrompt, equalize, type PromptSyntax, parsePrompt } from "../text/prompt.ts"
+import {
+  type EmphasisMode,
+  type EncodedPrompt,
+  encodePrompt,
+  equalize,
+  type PromptSyntax,
+  parsePrompt,
+} from "../text/prompt.ts"
 import type { TokenizedText, WordTable } from "./conditioning.ts"
 
 /** A text and the last denoiser call, counted from 0, that reads it. */
@@ -29,6 +36,7 @@ export interface PlanOptions {
   readonly words?: readonly WordTable[]
   /** Denoiser calls of the first pass, where `calls` are those of the second: scheduled prompts count on. */
   readonly firstPass?: number
+  readonly emphasis?: EmphasisMode
 }
 
 /**
@@ -37,10 +45,10 @@ export interface PlanOptions {
 export function planPrompts(
   prompt: string,
   negative: string,
-  { syntax, tokenizers, calls, unguided = false, words, firstPass }: PlanOptions,
+  { syntax, tokenizers, calls, unguided = false, words, firstPass, emphasis }: PlanOptions,
 ): PromptPlan {
   const pairs = tokenizers.map((tokenizer) => {
-    const options = { tokenizer, syntax, steps: calls, firstPass }
+    const options = { tokenizer, syntax, steps: calls, firstPass, emphasis }
     const positive = encodePrompt(prompt, options)
     const unread = unguided && positive.parts.length === 1 && positive.parts[0]!.weight === 1
     const pair = [positive, encodePrompt(unread ? "" : negative, { ...options, negative: true })]
@@ -76,7 +84,13 @@ function schedules(
   const empty = emphasis === "fromEmpty" ? tokenizers.map(emptyChunk) : null
   return prompts[0]!.parts[i]!.schedule.map(({ end }, k) => ({
     end,
-    text: { chunks: prompts.map((p) => p.parts[i]!.schedule[k]!.chunks), emphasis, empty, words },
+    text: {
+      chunks: prompts.map((p) => p.parts[i]!.schedule[k]!.chunks),
+      emphasis,
+      empty,
+      words,
+      repeated: prompts[0]!.parts[i]!.repeated,
+    },
   }))
 }
 

@@ -2,6 +2,7 @@ import { fail } from "../errors.ts"
 import type { Picture } from "../image/pixels.ts"
 import type { Sides } from "../image/region.ts"
 import type { Strength } from "../text/networks.ts"
+import { type EmphasisMode, emphases } from "../text/prompt.ts"
 import type { ControlRequest } from "./control.ts"
 import { checkHires, type HiresRequest } from "./hires.ts"
 import type { Model } from "./model.ts"
@@ -108,6 +109,8 @@ export interface GenerateRequest {
   /** Rescale of guided predictions (Lin et al. 2024, sec. 3.4), 0..1, default 0. */
   guidanceRescale?: number
   promptSyntax?: "a1111" | "comfy" | "compel" | "plain"
+  /** How A1111's syntax weighs words (its "Emphasis mode"), default `original`. */
+  emphasis?: EmphasisMode
   /** Adapters, beside those that the prompt names as `<lora:name:weight>`; their weights add up. */
   loras?: readonly LoraRequest[]
   /** Textual inversions: paths, or names beside the model or in its `embeddings` folder; in browsers Files or Blobs. */
@@ -160,6 +163,7 @@ export function checkRequest(ask: GenerateRequest): void {
   checkInpainting(ask)
   if (ask.sdUpscale) checkSdUpscale(ask.sdUpscale, ask)
   checkChoice("tiling", ask.tiling, tilings)
+  checkChoice("emphasis", ask.emphasis, emphases)
   checkRange("seedFrom.width", ask.seedFrom?.width, [8, 8192, "whole"])
   checkRange("seedFrom.height", ask.seedFrom?.height, [8, 8192, "whole"])
   if (ask.hires) checkHires(ask.hires, ask)

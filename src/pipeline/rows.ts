@@ -2,8 +2,9 @@ import { composed, guided, instructed, rescaled } from "../diffusion/guidance.ts
 import type { Feed } from "../runtime/engine.ts"
 import { f32, type Value } from "../runtime/engine.ts"
 import type { Program } from "../runtime/program.ts"
+import { entryAt } from "../text/a1111.ts"
 import type { AttentionSum } from "./attention.ts"
-import { type Embedding, encodeText, guidanceEmbedding, stackRows, zeroEmbedding } from "./conditioning.ts"
+import { type Embedding, encodeTexts, guidanceEmbedding, stackRows, zeroEmbedding } from "./conditioning.ts"
 import type { Controls } from "./control.ts"
 import type { Networks } from "./networks.ts"
 import type { PromptPlan, Scheduled } from "./prompt.ts"
@@ -49,19 +50,19 @@ export class Rows {
 
   /** Encodes every text that some step needs, so that the encoders can go. */
   async prepare(): Promise<void> {
-    const texts = [
-      ...this.plan.positive.flatMap((p) => p.schedule),
-      ...(this.guided ? this.plan.negative : []),
+    const schedules = [
+      ...this.plan.positive.map((p) => p.schedule),
+      ...(this.guided ? [this.plan.negative] : []),
     ]
-    for (const { text } of texts) {
-      if (!this.embeddings.has(text))
-        this.embeddings.set(text, await encodeText(this.networks, text, this.options.clipSkip))
+    for (const schedule of schedules) {
+      const texts = schedule.map(({ text }) => text)
+      const encoded = await encodeTexts(this.networks, texts, this.options.clipSkip)
+      for (const [i, text] of texts.entries()) this.embeddings.set(text, encoded[i]!)
     }
   }
 
   private current(schedule: readonly Scheduled[], call: number): Embedding {
-    const entry = schedule.find(({ end }) => call <= end) ?? schedule.at(-1)!
-    return this.embeddings.get(entry.text)!
+    return this.embeddings.get(entryAt(schedule, call).text)!
   }
 
   /** Embeddings of a call, for traces: of the prompt's first part, and of the negative prompt where it is used. */

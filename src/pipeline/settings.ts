@@ -3,6 +3,7 @@ import type { Wrap } from "../graph/index.ts"
 import type { Picture } from "../image/pixels.ts"
 import type { Sides } from "../image/region.ts"
 import { vaeFactor } from "../models/index.ts"
+import type { EmphasisMode } from "../text/prompt.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { type Hires, hiresOf, upscalerOf } from "./hires.ts"
 import type { Networks } from "./networks.ts"
@@ -47,6 +48,7 @@ export interface Settings {
   /** Axes along which edges meet; null for none. */
   readonly wrap: Wrap | null
   readonly promptSyntax: "a1111" | "comfy" | "compel" | "plain"
+  readonly emphasis: EmphasisMode
   readonly zeroNegative: boolean
   readonly instruct: boolean
 }
@@ -187,6 +189,7 @@ export function settle(
     sdUpscale: sdUpscaleOf(ask, width, height),
     wrap: ask.tiling ? { x: ask.tiling !== "y", y: ask.tiling !== "x" } : null,
     promptSyntax: ask.promptSyntax ?? "a1111",
+    emphasis: ask.emphasis ?? "original",
     zeroNegative: files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined,
     instruct: channels === 2 * latents,
   }

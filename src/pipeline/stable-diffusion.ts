@@ -126,7 +126,7 @@ export async function openModel(name: string): Promise<ModelFiles> {
   if (found.isDirectory()) return openFolder(path)
   if (/\.(ckpt|pt|pth|bin)$/i.test(path))
     fail("MODEL_PICKLE", `${name} is a pickled checkpoint`, {
-      hint: "such files can hold programs and are not opened; find the model as .safetensors",
+      hint: `read it as data and write it anew: aquatint convert ${basename(path)} ${basename(path).replace(/\.\w+$/, "")}.safetensors`,
       file: path,
     })
   return openSingleFile(path)

@@ -106,14 +106,18 @@ function checkFits(ids: readonly number[], room: number): void {
 /**
  * Chunks of one A1111 prompt text (modules/sd_hijack_clip.py): a full chunk breaks back to its last comma within
  * 20 tokens, BREAK closes the chunk, textual-inversion words are found by their ids.
+ *
+ * @param literal brackets and BREAK are letters like others (A1111's emphasis mode "None")
  */
-export function a1111Chunks(text: string, tokenizer: ClipTokenizer): Chunk[] {
-  return packSpans(attention(text), tokenizer)
+export function a1111Chunks(text: string, tokenizer: ClipTokenizer, literal = false): Chunk[] {
+  return packSpans(literal ? [{ text, weight: 1 }] : attention(text), tokenizer)
 }
 
 function packSpans(spans: readonly Span[], tokenizer: ClipTokenizer): Chunk[] {
   const packer = new Packer(tokenizer)
   const comma = tokenizer.id(",</w>")
+  // vectors that a comma moved on: A1111 moves their places alone, and lays them over what stands there instead
+  const left: { chunk: number; at: number; id: number }[] = []
   let lastComma = -1
   const close = () => {
     packer.close()
@@ -129,9 +133,11 @@ function packSpans(spans: readonly Span[], tokenizer: ClipTokenizer): Chunk[] {
       const length = packer.ids.length
       if (ids[at] === comma) lastComma = length
       else if (length === packer.room && lastComma !== -1 && length - lastComma <= commaReach) {
-        const moved = packer.cut(lastComma + 1)
+        const { ids: moved, weights } = packer.cut(lastComma + 1)
+        for (const [i, id] of moved.entries())
+          if (id >= tokenizer.size) left.push({ chunk: packer.chunks.length, at: lastComma + 2 + i, id })
         close()
-        Object.assign(packer, moved)
+        Object.assign(packer, { ids: moved.map((id) => (id < tokenizer.size ? id : 0)), weights })
       }
       if (packer.ids.length === packer.room) close()
       const found = tokenizer.wordAt(ids, at)
@@ -142,7 +148,9 @@ function packSpans(spans: readonly Span[], tokenizer: ClipTokenizer): Chunk[] {
       at += found?.length ?? 1
     }
   }
-  return packer.finish().map((chunk) => padAfterEnd(chunk, tokenizer))
+  const chunks = packer.finish().map((chunk) => padAfterEnd(chunk, tokenizer))
+  for (const { chunk, at, id } of left) chunks[chunk]!.ids[at] = id
+  return chunks
 }
 
 /** A1111 pads from the first end id on, even where the prompt itself holds it; vectors of words stay. */

@@ -1,16 +1,22 @@
 import { fail } from "../errors.ts"
 
 /**
- * A1111's emphasis ("Original"): every token's embedding times its weight, then the whole chunk scaled so that its
- * mean is what it was.
- *
- * @param z embeddings of one chunk, `weights.length` by dim; a new array is returned
+ * How weights act on embeddings: A1111's "Original" (`restoreMean`), "No norm" (`multiply`) and "Ignore", or ComfyUI's
+ * way, which starts from the empty prompt.
  */
-export function restoreMean(z: Float32Array, weights: Float32Array): Float32Array {
-  const dim = rowLength(z, weights)
-  const weighted = z.map((value, i) => value * weights[Math.floor(i / dim)]!)
-  const scale = Math.fround(mean(z) / mean(weighted))
-  return weighted.map((value) => value * scale)
+export type Emphasis = "restoreMean" | "multiply" | "ignore" | "fromEmpty"
+
+/**
+ * A1111's emphasis ("Original"): every token's embedding times its weight, then all of it scaled so that its mean is
+ * what it was. A1111 encodes the texts of one schedule (`[a:b:10]`) at once, and their chunks of one place have one
+ * mean (modules/sd_emphasis.py of version 1.10).
+ *
+ * @param zs embeddings of one chunk each, `weights[i].length` by dim; new arrays are returned
+ */
+export function restoreMean(zs: readonly Float32Array[], weights: readonly Float32Array[]): Float32Array[] {
+  const weighted = zs.map((z, i) => multiply(z, weights[i]!))
+  const scale = Math.fround(mean(zs) / mean(weighted))
+  return weighted.map((z) => z.map((value) => value * scale))
 }
 
 /** A1111's emphasis "No norm": every token's embedding times its weight. */
@@ -53,7 +59,9 @@ export function blend(
   return mixed
 }
 
-const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / values.length
+const mean = (arrays: readonly Float32Array[]) =>
+  arrays.reduce((sum, values) => values.reduce((s, value) => s + value, sum), 0) /
+  arrays.reduce((count, values) => count + values.length, 0)
 
 function rowLength(z: Float32Array, weights: Float32Array): number {
   const dim = z.length / weights.length

@@ -170,7 +170,9 @@ test("emphasis on embeddings", () => {
   const z = Float32Array.of(1, 2, 3, 4)
   const weights = Float32Array.of(1, 2)
   expect([...multiply(z, weights)]).toEqual([1, 2, 6, 8])
-  expect([...restoreMean(z, weights)]).toEqual([1, 2, 6, 8].map((x) => Math.fround(x * Math.fround(10 / 17))))
+  expect([...restoreMean([z], [weights])[0]!]).toEqual(
+    [1, 2, 6, 8].map((x) => Math.fround(x * Math.fround(10 / 17))),
+  )
   expect([...fromEmpty(z, Float32Array.of(9, 9, 1, 1), weights)]).toEqual([1, 2, 5, 7])
   expect([...blend([z, Float32Array.of(5, 6, 7, 8)], [1, 3])]).toEqual([4, 5, 6, 7])
   expect(code(() => multiply(z, Float32Array.of(1, 1, 1)))).toBe("EMBEDDING-SHAPE")

@@ -4,12 +4,17 @@ import type { ClipTokenizer } from "./bpe.ts"
 import { a1111Chunks, type Chunk, comfyChunks, padChunks, plainChunks } from "./chunks.ts"
 import { comfySegments, parseComfy } from "./comfy.ts"
 import { compelSpans, parseCompel } from "./compel.ts"
+import type { Emphasis } from "./emphasis.ts"
 import { type LoraTag, loraTags, takeNetworks } from "./networks.ts"
 import type { Network, Node, Prompt } from "./tree.ts"
 
 /** Dialects a prompt can be written in. `plain` takes every character as it stands. */
 export const syntaxes = ["a1111", "comfy", "compel", "plain"] as const
 export type PromptSyntax = (typeof syntaxes)[number]
+
+/** A1111's ways to weigh words: its setting "Emphasis mode". `none` reads brackets as letters. */
+export const emphases = ["original", "no-norm", "ignore", "none"] as const
+export type EmphasisMode = (typeof emphases)[number]
 
 export interface PromptOptions {
   tokenizer: ClipTokenizer
@@ -21,17 +26,25 @@ export interface PromptOptions {
   firstPass?: number
   /** Negative prompts know no AND and no networks. */
   negative?: boolean
+  /** How A1111's syntax weighs words, default `original`. */
+  emphasis?: EmphasisMode
 }
 
 export interface EncodedPrompt {
   /** Usually one. Every entry of a schedule has the same number of chunks. */
-  parts: { weight: number; schedule: { end: number; text: string; chunks: Chunk[] }[] }[]
+  parts: EncodedPart[]
   /** How several parts combine: guidance u + sum w_i cfg (c_i - u) (A1111's AND), or one embedding sum w_i c_i. */
   join: "guidance" | "blend"
-  /** How weights act on embeddings: `restoreMean` or `fromEmpty` of emphasis.ts. */
-  emphasis: "restoreMean" | "fromEmpty"
+  emphasis: Emphasis
   networks: Network[]
   loras: LoraTag[]
+}
+
+export interface EncodedPart {
+  weight: number
+  schedule: { end: number; text: string; chunks: Chunk[] }[]
+  /** After so many chunks the last vector is repeated for so many more: `equalize` on a shorter part of an AND. */
+  repeated?: { after: number; chunks: number }
 }
 
 /** Tree of a prompt, for printing and for conversion; `encodePrompt` needs none. */
@@ -83,16 +96,23 @@ function single(chunks: Chunk[], text: string, { steps = 1 }: PromptOptions): En
   }
 }
 
+const acting: Record<EmphasisMode, Emphasis> = {
+  original: "restoreMean",
+  "no-norm": "multiply",
+  ignore: "ignore",
+  none: "ignore",
+}
+
 function encodeA1111(
   prompt: string,
-  { tokenizer, steps = 1, firstPass, negative }: PromptOptions,
+  { tokenizer, steps = 1, firstPass, negative, emphasis = "original" }: PromptOptions,
 ): EncodedPrompt {
   const clean = stripComments(prompt)
   const { text, networks } = negative ? { text: clean, networks: [] } : takeNetworks(clean)
   const parts = (negative ? [{ text, weight: 1 }] : splitAnd(text)).map((part) => {
     const entries = schedule(part.text, steps, firstPass).map((entry) => ({
       ...entry,
-      chunks: a1111Chunks(entry.text, tokenizer),
+      chunks: a1111Chunks(entry.text, tokenizer, emphasis === "none"),
     }))
     const longest = Math.max(...entries.map((entry) => entry.chunks.length))
     return {
@@ -100,7 +120,7 @@ function encodeA1111(
       schedule: entries.map((entry) => ({ ...entry, chunks: padChunks(entry.chunks, longest, tokenizer) })),
     }
   })
-  return { parts, join: "guidance", emphasis: "restoreMean", networks, loras: loraTags(networks) }
+  return { parts, join: "guidance", emphasis: acting[emphasis], networks, loras: loraTags(networks) }
 }
 
 function encodeCompel(prompt: string, options: PromptOptions): EncodedPrompt {
@@ -145,22 +165,26 @@ function compelChunks(nodes: readonly Node[], tokenizer: ClipTokenizer): Chunk[]
   return plainChunks(groups, tokenizer)
 }
 
-/** Makes two encoded prompts equally long, as guidance needs: the shorter one's entries get empty chunks. */
+/**
+ * Makes two encoded prompts equally long, as guidance needs: the shorter one's entries get empty chunks. Of several
+ * parts the shorter ones first repeat their last vector, as A1111 stacks them.
+ */
 export function equalize(prompts: readonly EncodedPrompt[], tokenizer: ClipTokenizer): EncodedPrompt[] {
-  const lists = prompts.flatMap((p) =>
-    p.parts.flatMap((part) => part.schedule.map((entry) => entry.chunks.length)),
-  )
-  const longest = Math.max(...lists)
-  return prompts.map((p) => ({
-    ...p,
-    parts: p.parts.map((part) => ({
-      ...part,
-      schedule: part.schedule.map((entry) => ({
+  const lengths = (p: EncodedPrompt) => p.parts.map(({ schedule }) => schedule[0]!.chunks.length)
+  const longest = Math.max(...prompts.flatMap(lengths))
+  return prompts.map((p) => {
+    const own = Math.max(...lengths(p))
+    const parts = p.parts.map(({ weight, schedule }): EncodedPart => {
+      const after = schedule[0]!.chunks.length
+      const padded = schedule.map((entry) => ({
         ...entry,
-        chunks: padChunks(entry.chunks, longest, tokenizer),
-      })),
-    })),
-  }))
+        chunks: padChunks(entry.chunks, after + longest - own, tokenizer),
+      }))
+      const repeated = own > after ? { repeated: { after, chunks: own - after } } : {}
+      return { weight, schedule: padded, ...repeated }
+    })
+    return { ...p, parts }
+  })
 }
 
 /** Length of a prompt as A1111's counter shows it: tokens, with full chunks for all but the last, and the room there is. */

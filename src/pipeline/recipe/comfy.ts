@@ -16,6 +16,7 @@ export function comfyRecipe(graph: Json): Recipe | null {
   const sampler = samplers[0]
   if (!sampler) return null
   const walk = new Walk(nodes)
+  const denoise = walk.number(sampler, "denoise") ?? 1
   const size = walk.back(
     sampler,
     "latent_image",
@@ -41,6 +42,7 @@ export function comfyRecipe(graph: Json): Recipe | null {
       rng: "cpu" as const,
       promptSyntax: "comfy" as const,
     }),
+    ...(denoise < 1 ? { start: { strength: denoise } } : {}),
     model: { name: text(checkpoint?.inputs.ckpt_name) ?? null, hash: null },
     loras: walk.loras(sampler),
     unmet: [
@@ -66,9 +68,7 @@ function unmetOf(
   samplers: readonly ComfyNode[],
   size: ComfyNode | undefined,
 ): string[] {
-  const denoise = amount(samplers[0]!.inputs.denoise) ?? 1
   return [
-    ...(denoise < 1 ? [`it began from another picture (strength ${denoise})`] : []),
     ...(samplers.length > 1 ? [`it has ${samplers.length} samplers; the first is repeated`] : []),
     ...(((size && amount(size.inputs.batch_size)) ?? 1) > 1
       ? ["it was one of a batch, whose noise is drawn together"]

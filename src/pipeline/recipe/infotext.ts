@@ -1,61 +1,132 @@
 import { parseSamplerLabel, parseScheduleLabel } from "../../diffusion/sampling.ts"
 import type { Infotext } from "../../image/infotext.ts"
+import { loraTags, takeNetworks } from "../../text/networks.ts"
+import { emphases, syntaxes } from "../../text/prompt.ts"
 import { behaviour } from "../../version.ts"
 import type { HiresRequest } from "../hires.ts"
-import type { GenerateRequest } from "../request.ts"
+import { fills, type GenerateRequest } from "../request.ts"
 import { type Program, present, type Recipe, seedOf } from "./recipe.ts"
 
 /** Settings that a repeated picture would need and that are not repeated, by their key. */
 const ignored =
-  /^(Hires (checkpoint|Module)|Refiner|ENSD|Mask |Masked |Inpaint|SD upscale|ControlNet|Token merging|Face restoration|Script|Eta|Sigma|Noise multiplier)/
+  /^(Hires (checkpoint|Module|VAE)|ENSD|ControlNet|Token merging|Face restoration|Script|Eta$|Sigma|Noise multiplier|Clip skip L|FreeU)/
 
 /** A1111's infotext as its program means it: noise of CUDA unless RNG says CPU, A1111's reading of sampler labels. */
 export function infotextRecipe(info: Infotext): Recipe | null {
   const { steps, sampler, seed, version } = info
   if (steps === undefined && seed === undefined && sampler === undefined) return null
   const program = programOf(info)
-  const label = [sampler, info.scheduleType].filter((part) => part && part !== "Automatic").join(" ")
+  const fields = new Map(info.extra)
   const own = program === "aquatint"
-  const named = own ? { sampler, schedule: info.scheduleType } : labelOf(sampler, info.scheduleType)
-  const { seed: known, unmet } = seedOf(seed)
   const hires = hiresOf(info, own)
-  const drawnBy = own ? Number(new Map(info.extra).get("Behaviour") ?? 1) : null
+  const began = info.denoisingStrength !== undefined && !hires
   return {
     program,
     version: version ?? null,
-    behaviour: drawnBy,
-    request: present({
-      prompt: info.prompt,
-      negative: info.negativePrompt === "" && own ? undefined : info.negativePrompt,
-      steps,
-      cfg: info.cfgScale,
-      imageCfg: info.imageCfgScale,
-      seed: known,
-      width: info.width,
-      height: info.height,
-      clipSkip: info.clipSkip ?? (own ? undefined : 1),
-      rng: noiseOf(info, program),
-      promptSyntax: "a1111" as const,
-      ...named,
-      ...variationOf(info),
-      hires,
-      tiling: ({ True: "both", x: "x", y: "y" } as const)[new Map(info.extra).get("Tiling") as "x"],
-    }),
+    behaviour: own ? Number(fields.get("Behaviour") ?? 1) : null,
+    request: { ...requestOf(info, program), ...(hires ? { hires } : {}) },
+    ...(began ? { start: startOf(info, fields) } : {}),
     model: { name: info.model ?? null, hash: info.modelHash ?? null },
-    loras: [],
-    unmet: [
-      ...unmet,
-      ...(drawnBy !== null && drawnBy > behaviour
-        ? [`it was drawn by a newer aquatint (behaviour ${drawnBy}, this one has ${behaviour})`]
-        : []),
-      ...(sampler && !own && named.sampler === undefined ? [`sampler ${label} is not known`] : []),
-      ...(info.denoisingStrength === undefined || hires
-        ? []
-        : [`it began from another picture (strength ${info.denoisingStrength})`]),
-      ...info.extra.filter(([key]) => ignored.test(key)).map(([key, value]) => `${key}: ${value}`),
-    ],
+    ...refinerOf(fields),
+    loras: own ? adaptersOf(fields.get("Adapters")) : [],
+    unmet: unmetOf(info, fields, own),
   }
 }
+
+function requestOf(info: Infotext, program: Program): Recipe["request"] {
+  const { sampler } = info
+  const fields = new Map(info.extra)
+  const own = program === "aquatint"
+  const number = numberIn(fields)
+  return present({
+    prompt: info.prompt,
+    negative: info.negativePrompt === "" && own ? undefined : info.negativePrompt,
+    steps: info.steps,
+    cfg: info.cfgScale,
+    imageCfg: info.imageCfgScale,
+    seed: seedOf(info.seed).seed,
+    width: info.width,
+    height: info.height,
+    clipSkip: info.clipSkip ?? (own ? undefined : 1),
+    rng: noiseOf(info, program),
+    promptSyntax: syntaxes.find((name) => own && name === fields.get("Prompt syntax")) ?? ("a1111" as const),
+    emphasis: emphases.find((mode) => mode === fields.get("Emphasis")?.toLowerCase().replace(" ", "-")),
+    eta: number("Eta DDIM"),
+    guidanceRescale: number("Guidance rescale"),
+    ...(own ? { sampler, schedule: info.scheduleType } : labelOf(sampler, info.scheduleType)),
+    ...variationOf(info),
+    ...enlargedOf(fields),
+    tiling: ({ True: "both", x: "x", y: "y" } as const)[fields.get("Tiling") as "x"],
+  })
+}
+
+function unmetOf(info: Infotext, fields: ReadonlyMap<string, string>, own: boolean): string[] {
+  const { sampler } = info
+  const label = [sampler, info.scheduleType].filter((part) => part && part !== "Automatic").join(" ")
+  const drawnBy = own ? Number(fields.get("Behaviour") ?? 1) : 1
+  return [
+    ...seedOf(info.seed).unmet,
+    ...(drawnBy > behaviour
+      ? [`it was drawn by a newer aquatint (behaviour ${drawnBy}, this one has ${behaviour})`]
+      : []),
+    ...(sampler && !own && labelOf(sampler, info.scheduleType).sampler === undefined
+      ? [`sampler ${label} is not known`]
+      : []),
+    ...(info.vae && info.vae !== "None" ? [`VAE: ${info.vae}`] : []),
+    ...info.extra.filter(([key]) => ignored.test(key)).map(([key, value]) => `${key}: ${value}`),
+  ]
+}
+
+const numberIn = (fields: ReadonlyMap<string, string>) => (key: string) => {
+  const value = Number(fields.get(key) || Number.NaN)
+  return Number.isFinite(value) ? value : undefined
+}
+
+/** A name and no path: infotexts come from strangers. */
+const fileName = (text: string | undefined) => text?.split(/[\\/]/).at(-1) || undefined
+
+/** What a picture was enlarged by after it was drawn. */
+function enlargedOf(fields: ReadonlyMap<string, string>): Partial<GenerateRequest> {
+  const by = numberIn(fields)("Postprocess upscale by")
+  return by === undefined || by <= 1
+    ? {}
+    : present({ upscale: by, upscaler: fileName(fields.get("Postprocess upscaler")) })
+}
+
+/** How a start picture was drawn anew; the picture itself is not in the metadata. */
+function startOf(info: Infotext, fields: ReadonlyMap<string, string>): NonNullable<Recipe["start"]> {
+  const number = numberIn(fields)
+  const overlap = number("SD upscale overlap")
+  const fill = fields.get("Masked content")?.toLowerCase().replaceAll(" ", "-")
+  const mask = present({
+    maskBlur: number("Mask blur"),
+    maskPadding: number("Masked area padding"),
+    inpaintArea: /only masked/i.test(fields.get("Inpaint area") ?? "") ? ("masked" as const) : undefined,
+    fill: fills.find((name) => name === fill),
+  })
+  return {
+    strength: info.denoisingStrength!,
+    mask,
+    ...(overlap === undefined
+      ? {}
+      : {
+          sdUpscale: present({ overlap, scale: number("SD upscale by") }),
+          ...present({ upscaler: fileName(fields.get("SD upscale upscaler")) }),
+        }),
+  }
+}
+
+/** `Refiner: name [hash]`, as A1111 names the model of the last steps. */
+function refinerOf(fields: ReadonlyMap<string, string>): Pick<Recipe, "refiner"> {
+  const name = fileName(fields.get("Refiner")?.replace(/ \[[0-9a-f]*\]$/, ""))
+  if (!name) return {}
+  const at = numberIn(fields)("Refiner switch at")
+  return { refiner: at === undefined ? { name } : { name, at } }
+}
+
+/** Adapters of our own pictures whose prompts have no tags for them. */
+const adaptersOf = (text = "") =>
+  loraTags(takeNetworks(text).networks).map(({ name, text: te, unet }) => ({ name, weight: unet, text: te }))
 
 function programOf({ version, extra }: Infotext): Program {
   if (version?.startsWith("aquatint")) return "aquatint"
@@ -102,8 +173,7 @@ function hiresOf({ denoisingStrength, extra }: Infotext, own: boolean): HiresReq
   const label = fields.get("Hires sampler")
   const type = fields.get("Hires schedule type")
   const sampler = own ? { sampler: label, schedule: type } : labelOf(label, type)
-  // a name and no path: infotexts come from strangers
-  const upscaler = fields.get("Hires upscaler")?.split(/[\\/]/).at(-1)
+  const upscaler = fileName(fields.get("Hires upscaler"))
   const number = (key: string) => (fields.has(key) ? Number(fields.get(key)) : undefined)
   return present({
     scale: size ? undefined : Number(scale),

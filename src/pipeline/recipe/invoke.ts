@@ -64,6 +64,7 @@ export function invokeRecipe(meta: Json): Recipe | null {
       rng: meta.rand_device === "cuda" ? ("cuda" as const) : ("cpu" as const),
       promptSyntax: "compel" as const,
     }),
+    ...(amount(meta.strength) === undefined ? {} : { start: { strength: amount(meta.strength)! } }),
     model: { name: text(model.name) ?? text(model.model_name) ?? null, hash: text(model.hash) ?? null },
     loras: loras.flatMap((l) => {
       const name = text(l.model?.name) ?? text(l.lora?.model_name)
@@ -72,9 +73,6 @@ export function invokeRecipe(meta: Json): Recipe | null {
     unmet: [
       ...unmet,
       ...(scheduler !== undefined && !named ? [`scheduler ${scheduler} is not known`] : []),
-      ...(meta.strength !== undefined && amount(meta.strength) !== undefined
-        ? [`it began from another picture (strength ${amount(meta.strength)})`]
-        : []),
       ...(Array.isArray(meta.controlnets) && meta.controlnets.length > 0 ? ["ControlNets"] : []),
     ],
   }

@@ -47,7 +47,8 @@ test("AUTOMATIC1111: a schedule type left out is the sampler's own; RNG: CPU; hi
   expect(hires.unmet).toEqual(["sampler Nonesuch is not known"])
   expect(hires.request.hires).toEqual({ scale: 2, strength: 0.4 })
   const repaint = of("Steps: 20, Seed: 1, Size: 64x64, Denoising strength: 0.4, Mask blur: 4")
-  expect(repaint.unmet).toEqual(["it began from another picture (strength 0.4)", "Mask blur: 4"])
+  expect(repaint.unmet).toEqual([])
+  expect(repaint.start).toEqual({ strength: 0.4, mask: { maskBlur: 4 } })
   const more = of(
     'Steps: 20, Sampler: Euler a, Seed: 1, Size: 64x64, Variation seed: 5, Variation seed strength: 0.2, Seed resize from: 48x32, Denoising strength: 0.5, Hires resize: 96x0, Hires steps: 8, Hires upscaler: Latent (nearest-exact), Hires sampler: DPM++ 2M, Hires CFG Scale: 5, Hires prompt: "a fox, sharp"',
   )

@@ -1,5 +1,6 @@
 import { parseInfotext } from "../../image/infotext.ts"
 import type { ImageMetadata } from "../../image/metadata.ts"
+import type { Strength } from "../../text/networks.ts"
 import type { GenerateRequest } from "../request.ts"
 import { comfyRecipe } from "./comfy.ts"
 import { infotextRecipe } from "./infotext.ts"
@@ -8,17 +9,28 @@ import { invokeRecipe } from "./invoke.ts"
 /** Which program made a picture. */
 export type Program = "aquatint" | "a1111" | "comfyui" | "invokeai" | "sd.cpp"
 
+/** How a start picture was drawn anew. */
+export interface StartRecipe extends Pick<GenerateRequest, "sdUpscale" | "upscaler"> {
+  readonly strength: number
+  /** What goes with a mask. */
+  readonly mask?: Pick<GenerateRequest, "maskBlur" | "maskPadding" | "inpaintArea" | "fill">
+}
+
 /** How a picture was made, as far as its metadata say, in this program's terms. */
 export interface Recipe {
   readonly program: Program
   readonly version: string | null
   /** Which behaviour of ours drew it (see `version.ts`); of other programs null. */
   readonly behaviour?: number | null
-  /** What `generate` takes; `strength` and the like of pictures that began from another are in `unmet`. */
+  /** What `generate` takes. */
   readonly request: Partial<Omit<GenerateRequest, "init" | "mask">>
+  /** The picture began from another, which is not in its metadata: what goes with it. */
+  readonly start?: StartRecipe
   readonly model: { readonly name: string | null; readonly hash: string | null }
+  /** The model that drew the last steps. */
+  readonly refiner?: { readonly name: string; readonly at?: number }
   /** LoRA files that were used beside those named in the prompt. */
-  readonly loras: readonly { readonly name: string; readonly weight: number }[]
+  readonly loras: readonly { readonly name: string; readonly weight: Strength; readonly text?: Strength }[]
   /** What the metadata ask for that is not repeated, in words. */
   readonly unmet: readonly string[]
 }
