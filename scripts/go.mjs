@@ -59,6 +59,7 @@ async function bundle(dist) {
     aquatint: join(dist, "cli", "main.js"),
     child: join(dist, "runtime", "child.js"),
     "bench-child": join(dist, "cli", "bench-child.js"),
+    "sqlite-thread": join(dist, "store", "sqlite-thread.js"),
   }
   const made = await rolldown({
     input,

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { readFileSync } from "node:fs"
 import type { Server } from "node:http"
-import { hostname } from "node:os"
+import { getPriority, hostname, setPriority } from "node:os"
 import { serve as listen } from "@hono/node-server"
 import { fail } from "../errors.ts"
 import {
@@ -64,6 +64,8 @@ export interface ServeOptions extends ModelPlaces {
 /** Milliseconds for which a model that crashed too often is set aside. */
 const asideFor = 600_000
 const hour = 3_600_000
+/** How much later than the server its workers get a processor, as `nice` counts. */
+const politeness = 10
 
 const hostId =
   hostname()
@@ -187,6 +189,13 @@ const tieToParent = (db: Database) =>
     on: (heard) => process.on("message", heard),
   })
 
+/** Drawing takes every core there is: whoever asks the server is answered first. */
+function behind(pid: number | undefined): void {
+  try {
+    if (pid) setPriority(pid, Math.min(19, getPriority() + politeness))
+  } catch {} // some systems do not let it be said
+}
+
 /** Keeps worker processes running. */
 class Crew {
   private readonly options: ServeOptions
@@ -212,6 +221,7 @@ class Crew {
     const began = Date.now()
     const child = fork(path, [...args, "--role", "worker"], { stdio: ["ignore", "ignore", "inherit", "ipc"] })
     this.children.add(child)
+    behind(child.pid)
     const untie = bridge(this.db, {
       send: (message) => child.connected && child.send(message, () => {}),
       on: (heard) => child.on("message", heard),
@@ -327,7 +337,8 @@ function open(
     const server = listen({ ...where, serverOptions }, () => done(server)) as Server
     server.headersTimeout = 10_000
     server.requestTimeout = 120_000
-    server.keepAliveTimeout = 5_000
+    // longer than proxies and clients keep a connection, so that it is not closed under a request on its way
+    server.keepAliveTimeout = 65_000
     server.maxConnections = 2000
     server.once("error", (cause: NodeJS.ErrnoException) =>
       refuse(Object.assign(cause, { code: cause.code }) && listenError(cause, options)),

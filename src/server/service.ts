@@ -1,5 +1,5 @@
 import { createHash, randomInt } from "node:crypto"
-import { fail } from "../errors.ts"
+import { AquatintError, fail } from "../errors.ts"
 import { checkAsk, checkImage, promptLoras } from "../index.ts"
 import {
   addUpload,
@@ -16,6 +16,7 @@ import {
   modelsSetAside,
   newId,
   pass,
+  refuseFull,
   type Upload,
 } from "../store/index.ts"
 import { noModel } from "./chores.ts"
@@ -23,6 +24,9 @@ import type { KnownModel, Models } from "./models.ts"
 import type { Drawing, Limits, NewJobBody, PictureRef } from "./schemas.ts"
 import { type Enlarging, enlargedSize } from "./upscale.ts"
 import { Watch, type WatchEvent } from "./watch.ts"
+
+/** Milliseconds for which a client that found the queue full is told so again without a look. */
+const verdict = 100
 
 /** Who asks: `owner` decides what they see, `client` with whom they take turns. */
 export interface Who {
@@ -52,6 +56,9 @@ export class Service {
   readonly limits: Limits
   readonly watch: Watch
   private looking: Promise<void> | null = null
+  /** What clients were refused with, until something happens in the queue. */
+  private readonly full = new Map<string, AquatintError>()
+  private readonly silence: () => void
 
   constructor({ db, files, models, limits }: ServiceOptions) {
     this.db = db
@@ -59,10 +66,29 @@ export class Service {
     this.models = models
     this.limits = limits
     this.watch = new Watch(db)
+    this.silence = db.listen(() => this.full.clear())
   }
 
   close(): void {
+    this.silence()
     this.watch.close()
+  }
+
+  /** Sends a crowd away before its pictures are kept, and without standing in line for the database. @throws QUEUE_FULL */
+  private async refuseCrowd({ client }: Who): Promise<void> {
+    const known = this.full.get(client)
+    if (known) throw known
+    await refuseFull(this.db, { client }, this.room).catch((error: unknown) => {
+      if (!(error instanceof AquatintError)) throw error
+      this.full.set(client, error)
+      setTimeout(() => this.full.delete(client), verdict).unref()
+      throw error
+    })
+  }
+
+  /** Jobs that may wait. */
+  private get room() {
+    return { total: this.limits.queue, client: this.limits.clientQueue }
   }
 
   /**
@@ -71,6 +97,8 @@ export class Service {
    */
   async submit({ who, body, source, key }: Submission): Promise<{ job: Job; fresh: boolean }> {
     const { priority, group, init, mask, ...rest } = body
+    // a repeated key is answered with its job, however full it is
+    if (key == null) await this.refuseCrowd(who)
     const model = this.models.get(body.model)
     const fingerprint = createHash("sha256").update(JSON.stringify(body)).digest("hex")
     await this.refuseSetAside(model)
@@ -82,7 +110,6 @@ export class Service {
     if (start) drawing.init = start.ref
     if (paint) drawing.mask = paint.ref
     const inputs = [start, paint].flatMap((one) => (one && "upload" in one.ref ? [one.ref.upload] : []))
-    const queue = { total: this.limits.queue, client: this.limits.clientQueue }
     const request = drawing as unknown as Record<string, unknown>
     const made = await enqueue(
       this.db,
@@ -98,7 +125,7 @@ export class Service {
         fingerprint,
         inputs,
       },
-      queue,
+      this.room,
     )
     pass("accepted")
     return made
@@ -111,6 +138,7 @@ export class Service {
     asked: Enlarging,
     source: string,
   ): Promise<Job> {
+    await this.refuseCrowd(who)
     const held = await this.held(who, picture)
     const { width, height } = enlargedSize(held, asked)
     if (width * height > this.limits.uploadPixels)
@@ -150,7 +178,7 @@ export class Service {
         fingerprint: createHash("sha256").update(JSON.stringify(request)).digest("hex"),
         inputs,
       },
-      { total: this.limits.queue, client: this.limits.clientQueue },
+      this.room,
     )
     return job
   }

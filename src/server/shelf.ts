@@ -40,6 +40,16 @@ function nameOf(path: string): string {
   return /^(pytorch_lora_weights|adapter_model|learned_embeds)$/.test(stem) ? basename(dirname(path)) : stem
 }
 
+/** The first of these names, as an id, that nobody has; where all are taken, the first with a number. */
+function freeId(found: ReadonlyMap<string, unknown>, names: readonly string[]): string {
+  const free = names.map(idOf).find((id) => !found.has(id))
+  if (free !== undefined) return free
+  for (let n = 2; ; n++) {
+    const id = idOf(`${names[0]}-${n}`)
+    if (!found.has(id)) return id
+  }
+}
+
 /** LoRAs or embeddings of this server: names from outside are looked up here and never become paths. */
 export class Shelf {
   readonly kind: keyof typeof usual
@@ -89,9 +99,7 @@ export class Shelf {
       return
     }
     const name = nameOf(path)
-    const counted = Array.from({ length: most }, (_, n) => `${name}-${n + 2}`)
-    const ids = [name, inside.replaceAll(/[/\\]/g, "-"), ...counted]
-    const id = ids.map(idOf).find((one) => !found.has(one))!
+    const id = freeId(found, [name, inside.replaceAll(/[/\\]/g, "-")])
     const given = read.metadata.ss_output_name
     const alias = typeof given === "string" && given !== "None" ? given : name
     found.set(id, { id, name, alias, path, family: read.family, metadata: read.metadata })

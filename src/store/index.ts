@@ -38,7 +38,7 @@ export {
   listJobs,
 } from "./jobs.ts"
 export { onPoint, type Point, pass } from "./points.ts"
-export { enqueue, type Move, move, type QueueLimits } from "./queue.ts"
+export { enqueue, type Move, move, type QueueLimits, refuseFull } from "./queue.ts"
 export { migrate } from "./schema.ts"
 export {
   type Claim,

@@ -50,7 +50,12 @@ async function repeated(q: Queries, { owner, key, fingerprint }: NewJob): Promis
   return String(row.id)
 }
 
-async function refuseFull(q: Queries, { client }: NewJob, limits: QueueLimits): Promise<void> {
+/** Refuses a client's job where the queue has no room for it. @throws QUEUE_FULL with `details.retryAfter` in seconds */
+export async function refuseFull(
+  q: Queries,
+  { client }: Pick<NewJob, "client">,
+  limits: QueueLimits,
+): Promise<void> {
   const [row] = await q.query(
     `SELECT count(*) AS total, coalesce(sum(CASE WHEN client = $1 THEN 1 ELSE 0 END), 0) AS own
      FROM jobs WHERE state = 'queued'`,

@@ -1,14 +1,10 @@
 import { mkdir } from "node:fs/promises"
 import { dirname, resolve } from "node:path"
+import { Worker } from "node:worker_threads"
 import { fail } from "../errors.ts"
+import { type Connection, connectHere } from "./connection.ts"
 import { type Cell, type Database, Listeners, type Queries, type Row } from "./database.ts"
-
-/** What node:sqlite and libsql have in common. */
-interface Connection {
-  exec(text: string): unknown
-  prepare(text: string): { all(...values: Cell[]): unknown[] }
-  close(): unknown
-}
+import type { Answered, Asked } from "./sqlite-thread.ts"
 
 const now = "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
 
@@ -23,27 +19,55 @@ const dialect = (text: string): string =>
 /** Longest wait for other processes, in milliseconds. */
 const patience = 30_000
 const pause = () => new Promise((done) => setTimeout(done, 1 + Math.random() * 8))
-const breath = () => new Promise((done) => setImmediate(done))
 const isBusy = (error: unknown): boolean =>
   /SQLITE_BUSY|database (table )?is locked/.test(
     `${(error as { code?: string }).code} ${(error as Error).message}`,
   )
 
-/** node:sqlite where Node has it, otherwise libsql, which comes prebuilt. */
-async function connect(path: string): Promise<Connection> {
-  const builtin = "node:sqlite"
-  const own = (await import(builtin).catch(() => null)) as {
-    DatabaseSync: new (path: string) => Connection
-  } | null
-  if (own) return new own.DatabaseSync(path)
-  const { default: Libsql } = await import("libsql")
-  return new Libsql(path) as unknown as Connection
+/** A connection in a thread of its own: every commit waits for the disk, and this thread does not. */
+async function connectThread(path: string): Promise<Connection> {
+  const thread = new Worker(new URL("./sqlite-thread.js", import.meta.url), { workerData: path })
+  const waiting = new Map<number, { done(rows: Row[]): void; refuse(error: Error): void }>()
+  let last = 0
+  const expect = (id: number) =>
+    new Promise<Row[]>((done, refuse) => {
+      waiting.set(id, { done, refuse })
+      thread.ref()
+    })
+  thread.on("message", (answer: Answered) => {
+    const asked = waiting.get(answer.id)
+    waiting.delete(answer.id)
+    // an idle database keeps no process alive
+    if (waiting.size === 0) thread.unref()
+    if ("rows" in answer) asked?.done(answer.rows)
+    else asked?.refuse(Object.assign(new Error(answer.message), { code: answer.code }))
+  })
+  const gone = (why: string) => {
+    for (const { refuse } of waiting.values()) refuse(new Error(why))
+    waiting.clear()
+  }
+  thread.on("error", (error) => gone(`the database's thread ended: ${error.message}`))
+  thread.on("exit", () => gone("the database is closed"))
+  const ask = (asked: { text: string; values: readonly Cell[] } | { close: true }): Promise<Row[]> => {
+    const answer = expect(++last)
+    thread.postMessage({ id: last, ...asked } satisfies Asked)
+    return answer
+  }
+  await expect(0)
+  return {
+    all: (text, values) => ask({ text, values }),
+    close: async () => {
+      await ask({ close: true })
+    },
+  }
 }
+
+/** Beside this file as TypeScript, where tests run it, there is no compiled thread. */
+const connect = import.meta.url.endsWith(".ts") ? connectHere : connectThread
 
 class Sqlite implements Database {
   readonly engine = "sqlite"
   private readonly connection: Connection
-  private readonly statements = new Map<string, ReturnType<Connection["prepare"]>>()
   private readonly listeners = new Listeners()
   /** Ends when the transaction that is under way does: one connection, one transaction. */
   private turn: Promise<unknown> = Promise.resolve()
@@ -53,40 +77,25 @@ class Sqlite implements Database {
     this.connection = connection
   }
 
-  private run(text: string, values: readonly Cell[]): Row[] {
-    let statement = this.statements.get(text)
-    if (!statement) {
-      statement = this.connection.prepare(dialect(text))
-      if (this.statements.size < 200) this.statements.set(text, statement)
-    }
-    // node:sqlite gives rows without a prototype, libsql plain ones
-    return statement.all(...values).map((row) => ({ ...(row as Row) }))
+  private run(text: string, values: readonly Cell[] = []): Promise<Row[]> {
+    return this.connection.all(dialect(text), values)
   }
 
+  /** Waits for our own transaction, and for another process's. */
   async query(text: string, values: readonly Cell[] = []): Promise<Row[]> {
-    return this.patiently(() => this.run(text, values))
-  }
-
-  /** Waits for our own transaction, and for another process's without holding up the event loop. */
-  private async patiently<T>(work: () => T): Promise<T> {
-    for (const end = Date.now() + patience; ; ) {
+    for (const end = Date.now() + patience; ; await pause()) {
       while (this.busy > 0) await this.turn
       try {
-        return work()
+        return await this.run(text, values)
       } catch (error) {
         if (!isBusy(error) || Date.now() > end) throw error
       }
-      await pause()
     }
   }
 
   transaction<T>(work: (q: Queries) => Promise<T>): Promise<T> {
     this.busy++
-    // each commit waits for the disk: a crowd of them leaves the event loop time for others in between
-    const result = this.turn
-      .then(breath)
-      .then(() => this.alone(work))
-      .finally(() => this.busy--)
+    const result = this.turn.then(() => this.alone(work)).finally(() => this.busy--)
     this.turn = result.catch(() => {})
     return result
   }
@@ -94,20 +103,19 @@ class Sqlite implements Database {
   private async alone<T>(work: (q: Queries) => Promise<T>): Promise<T> {
     for (const end = Date.now() + patience; ; await pause()) {
       try {
-        this.connection.exec("BEGIN IMMEDIATE")
+        await this.run("BEGIN IMMEDIATE")
         break
       } catch (error) {
         if (!isBusy(error) || Date.now() > end) throw error
       }
     }
     try {
-      const result = await work({ query: async (text, values = []) => this.run(text, values) })
-      this.connection.exec("COMMIT")
+      const result = await work({ query: (text, values) => this.run(text, values) })
+      await this.run("COMMIT")
       return result
     } catch (error) {
-      try {
-        this.connection.exec("ROLLBACK")
-      } catch {} // a full disk has ended it already
+      // a full disk has ended it already
+      await this.run("ROLLBACK").catch(() => {})
       throw error
     }
   }
@@ -126,8 +134,7 @@ class Sqlite implements Database {
 
   async close(): Promise<void> {
     await this.turn
-    this.statements.clear()
-    this.connection.close()
+    await this.connection.close()
   }
 }
 
@@ -140,12 +147,7 @@ export async function openSqlite(path: string): Promise<Database> {
   const file = resolve(path)
   try {
     await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-    const connection = await connect(file)
-    connection.exec("PRAGMA busy_timeout = 5000")
-    connection.exec("PRAGMA journal_mode = WAL")
-    connection.exec("PRAGMA synchronous = FULL")
-    connection.exec("PRAGMA busy_timeout = 0")
-    return new Sqlite(connection)
+    return new Sqlite(await connect(file))
   } catch (cause) {
     return fail("DATABASE_OPEN", `the database cannot be opened: ${(cause as Error).message}`, {
       cause,
