@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander"
 import {
   AquatintError,
+  adapterDialects,
   type ConvertOptions,
   type ConvertResult,
   convert,
@@ -11,6 +12,7 @@ import { lora } from "./adapters.ts"
 import { clean } from "./errors.ts"
 
 interface Flags {
+  keys?: NonNullable<ConvertOptions["keys"]>
   dtype?: NonNullable<ConvertOptions["dtype"]>
   lora?: LoraRequest[]
   merge?: { with: string; weight?: number }
@@ -43,6 +45,11 @@ export function addConvert(top: Command): void {
         "fp16",
         "bf16",
       ]),
+    )
+    .addOption(
+      new Option("--keys <dialect>", "a LoRA's keys become this program's (default: as they are)").choices(
+        adapterDialects,
+      ),
     )
     .option("--force", "replace what stands at the destination (default: off)")
     .option("--json", "print one JSON object and nothing else (default: off)")
@@ -93,6 +100,7 @@ function asked(flags: Flags): ConvertOptions {
   return {
     dtype,
     force,
+    keys: flags.keys,
     loras: flags.lora?.map(({ file, weight }) => ({ file: String(file), weight: constant(weight) })),
     ...(merge ? { merge: { ...merge, difference, blocks } } : {}),
     ...(extract === undefined ? {} : { extract: { from: extract, rank, convRank } }),

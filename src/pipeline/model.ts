@@ -163,7 +163,7 @@ export class Model {
     }
     timings.total = this.loadSeconds + (performance.now() - began) / 1000
     const reports = active.map(reportOf)
-    const images = await this.signed(pictures, ask, settings, reports)
+    const images = await this.signed(pictures, ask, asked, reports)
     return { images, timings, settings, trace, adapters: reports, attention }
   }
 
@@ -172,12 +172,20 @@ export class Model {
     const preset = presetFor(ask, this.files, this.name)
     const settings = settle(ask, this.files, this.networks, preset)
     const { hires } = settings
-    const sampling = firstSampling(ask, settings, this.files.scheduler)
+    const scheduler = { ...this.files.scheduler, ...preset?.config }
+    const sampling = firstSampling(ask, settings, scheduler)
     const calls = sampling.timesteps.length || settings.steps
-    const again = hires && secondSampling(ask, hires, preset, this.files.scheduler)
+    const again = hires && secondSampling(ask, hires, preset, scheduler)
     const callsLater = again && (again.timesteps.length || hires.steps)
     const planned = await this.additions.plan(ask, settings, calls, callsLater)
-    return { settings, sampling, calls, later: hires && again && { hires, sampling: again }, ...planned }
+    return {
+      settings,
+      scheduler,
+      sampling,
+      calls,
+      later: hires && again && { hires, sampling: again },
+      ...planned,
+    }
   }
 
   private async beforeCall(adapters: AdapterSet, call: number): Promise<void> {
@@ -191,7 +199,7 @@ export class Model {
   private async signed(
     pictures: readonly Picture[],
     ask: GenerateRequest,
-    settings: Settings,
+    { settings, scheduler }: { settings: Settings; scheduler: Readonly<Record<string, unknown>> },
     adapters: ReturnType<typeof reportOf>[],
   ): Promise<GeneratedImage[]> {
     const origin = {
@@ -199,7 +207,7 @@ export class Model {
       settings,
       model: this.name,
       folder: this.files.format === "diffusers",
-      scheduler: this.files.scheduler,
+      scheduler,
       adapters,
       facts: await this.facts,
     }

@@ -12,11 +12,20 @@ export interface Preset {
   readonly sampler?: string
   readonly schedule?: string
   readonly eta?: number
+  /** What goes over the model's scheduler config, as model cards do it by diffusers' `from_config`. */
+  readonly config?: Readonly<Record<string, unknown>>
 }
 
 type Rule = [RegExp, (steps: number | undefined) => Omit<Preset, "from">]
 
 const cfgKept = /cfg/i
+
+const ddimTrailing = {
+  _class_name: "DDIMScheduler",
+  timestep_spacing: "trailing",
+  clip_sample: false,
+  set_alpha_to_one: false,
+}
 
 /**
  * How each way of distilling is run, by the names its files go under (model cards of ByteDance's SDXL-Lightning and
@@ -30,7 +39,9 @@ const RULES: readonly Rule[] = [
       steps,
       cfg: 1,
       sampler: "euler",
-      schedule: "sgm-uniform",
+      schedule: "trailing",
+      // the file of one step predicts the picture itself
+      ...(steps === 1 ? { config: { prediction_type: "sample" } } : {}),
     }),
   ],
   [
@@ -38,7 +49,7 @@ const RULES: readonly Rule[] = [
     (steps = 8) =>
       steps === 1
         ? { name: "Hyper-SD, 1 step", steps, cfg: 1, sampler: "tcd", schedule: "trailing", eta: 1 }
-        : { name: `Hyper-SD, ${steps} steps`, steps, cfg: 1, sampler: "ddim", schedule: "trailing", eta: 0 },
+        : { name: `Hyper-SD, ${steps} steps`, steps, cfg: 1, config: ddimTrailing },
   ],
   [
     /dmd2?(?![a-z])/i,
@@ -57,10 +68,7 @@ const RULES: readonly Rule[] = [
     /(?<![a-z])tcd(?![a-z])/i,
     (steps = 4) => ({ name: "TCD", steps, cfg: 1, sampler: "tcd", schedule: "trailing", eta: 0.3 }),
   ],
-  [
-    /(?<![a-z])pcm(?![a-z])/i,
-    (steps = 4) => ({ name: "PCM", steps, cfg: 1.5, sampler: "ddim", schedule: "trailing" }),
-  ],
+  [/(?<![a-z])pcm(?![a-z])/i, (steps = 4) => ({ name: "PCM", steps, cfg: 1.5, config: ddimTrailing })],
   [
     /sd(xl)?[-_ ]?turbo|(?<![a-z])turbo/i,
     (steps = 1) => ({ name: "Turbo", steps, cfg: 1, sampler: "euler-a", schedule: "trailing" }),
@@ -93,10 +101,10 @@ const noted = ["modelspec.title", "modelspec.usage_hint", "ss_output_name", "mod
  */
 export function presetOf(files: ModelFiles, name: string): Preset | null {
   const unet = files.components.get("unet")
-  const own = files.format === "diffusers"
+  const own = files.format === "diffusers" || files.scheduler._class_name === "LCMScheduler"
   const keep = (preset: Preset | null): Preset | null => {
     if (!preset || !own) return preset
-    const { sampler: _s, schedule: _c, eta: _e, ...rest } = preset
+    const { sampler: _s, schedule: _h, eta: _e, config: _c, ...rest } = preset
     return rest
   }
   if (files.variant === "lcm" || typeof unet?.config.time_cond_proj_dim === "number") {
@@ -109,7 +117,7 @@ export function presetOf(files: ModelFiles, name: string): Preset | null {
     if (preset) return keep(preset)
   }
   const origin = unet?.config._name_or_path
-  if (typeof origin === "string" && own) {
+  if (typeof origin === "string" && files.format === "diffusers") {
     const preset = presetNamed(origin.split(/[\\/]/).slice(-2).join("/"), "the origin in its config")
     if (preset) return keep(preset)
   }

@@ -119,16 +119,18 @@ export async function splitCheckpoint(
   components.set("unet", unetComponent(unet, layout, { ...facts, pooled, textWidth }))
   if (vae.size > 0) components.set("vae", vaeComponent(vae, family, pixels, ldm.scaleFactor))
   for (const [name, component] of text.parts) components.set(name, component)
+  const variant = checkpointVariant(components.get("unet")!.config)
+  const scheduler = defaultScheduler(prediction, ldm, tensors.has("ztsnr"))
   const used = (key: string) => bare || [UNET, VAE, ...text.prefixes].some((prefix) => key.startsWith(prefix))
   return {
     format: "single-file",
     path: context.path,
     family,
-    variant: checkpointVariant(components.get("unet")!.config),
+    variant,
     prediction,
     predictionFrom,
     components,
-    scheduler: defaultScheduler(prediction, ldm, tensors.has("ztsnr")),
+    scheduler: variant === "lcm" ? { ...scheduler, ...consistency } : scheduler,
     index: indexOf(family, components),
     tokenizers: new Map(),
     ignored: [...tensors.values()].filter(({ name }) => !used(name) || isLeftover(name)).concat(text.unused),
@@ -289,6 +291,14 @@ async function predictionOf(
 function deviation(values: Float32Array): number {
   const mean = values.reduce((a, b) => a + b, 0) / values.length
   return Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, values.length - 1))
+}
+
+/** What a latent consistency model's folder says beside DDIM's keys (Luo et al. 2023). */
+const consistency = {
+  _class_name: "LCMScheduler",
+  original_inference_steps: 50,
+  set_alpha_to_one: true,
+  timestep_scaling: 10,
 }
 
 /** What a single file is sampled with when nothing is asked: DDIM as Stable Diffusion was released with. */

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises"
 import { basename, join } from "node:path"
 import { fail } from "../errors.ts"
+import { type AdapterDialect, adapterDialects, planDialect } from "./adapters/dialects.ts"
 import { FilePool } from "./convert-bytes.ts"
 import { TARGETS } from "./convert-cast.ts"
 import { componentFiles, planFolder, planFolderCopy, type TokenizerFiles } from "./convert-folder.ts"
@@ -15,6 +16,8 @@ import { type EditNeeds, type EditOptions, editedModel, edits, extracted, wholeM
 export interface ConvertOptions extends EditOptions {
   /** Float tensors become this; default: each keeps its own type. */
   dtype?: keyof typeof TARGETS | undefined
+  /** A LoRA's keys become this dialect's. */
+  keys?: AdapterDialect | undefined
   /** Replace what stands at the destination. */
   force?: boolean | undefined
   signal?: AbortSignal | undefined
@@ -89,10 +92,19 @@ async function editedPlan(
   destination: string,
   { opener, needs, options, bench }: Under,
 ): Promise<Plan> {
+  if (options.keys) return renamed(source, options.keys, bench)
   if (!edits(options)) return planOf(source, destination, opener, needs)
   if (options.extract) return extracted(source, options.extract, needs, bench)
   const whole = await wholeModel(source)
   return planOf(await editedModel(whole, options, needs, bench), destination, opener, needs)
+}
+
+/** A LoRA under other keys. @throws CONVERT_KEYS */
+function renamed(source: ConvertSource, keys: AdapterDialect, { computed }: Workbench): Promise<Plan> {
+  if (source.kind === "tensors") return planDialect(source, keys, computed)
+  return fail("CONVERT_KEYS", "only LoRAs have keys of several dialects", {
+    hint: "name a LoRA's .safetensors file",
+  })
 }
 
 /** Checks, writes and reports. */
@@ -120,9 +132,13 @@ async function checkRequest(
   source: string,
   destination: string,
   asFile: boolean,
-  { dtype, force, signal, extract, merge, loras }: ConvertOptions,
+  { dtype, force, signal, extract, merge, loras, keys }: ConvertOptions,
 ): Promise<void> {
   signal?.throwIfAborted()
+  if (keys !== undefined && (!adapterDialects.includes(keys) || !asFile || extract || merge || loras?.length))
+    fail("CONVERT_KEYS", `keys ${String(keys)} with what has none, or with other edits`, {
+      hint: `one of ${adapterDialects.join(", ")}, from a LoRA to a name that ends in .safetensors`,
+    })
   if (extract && (merge || loras?.length))
     fail("CONVERT_EDIT", "a LoRA is either extracted or added", { hint: "do one after the other" })
   if (extract && !asFile)

@@ -19,7 +19,7 @@ RESNET = {
     "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
 }
 UNET_FIXED = {
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+    "time_embedding.linear_1": "time_embed.0", "time_embedding.cond_proj": "time_embed.cond_proj", "time_embedding.linear_2": "time_embed.2",
     "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
     "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
     "class_embedding.linear_1": "label_emb.0.0", "class_embedding.linear_2": "label_emb.0.2",
@@ -306,6 +306,9 @@ def small_unet(family, c):
                      projection_class_embeddings_input_dim=pooled + 32 * ids)
     if "mid" in c:
         extra["mid_block_type"] = c["mid"]
+    for name in ("time_cond_proj_dim", "reverse_transformer_layers_per_block"):
+        if name in c:
+            extra[name] = c[name]
     context = {"sd1": 64, "sd2": 64, "sdxl": 128, "sdxl-refiner": 64}[family]
     return UNet2DConditionModel(
         sample_size=8, in_channels=c.get("in_channels", 4), out_channels=4, layers_per_block=c["layers"],
@@ -315,11 +318,11 @@ def small_unet(family, c):
         transformer_layers_per_block=c.get("depth", 1), **extra)
 
 
-def small_text(projection, layers=2, act="quick_gelu"):
+def small_text(projection, layers=2, act="quick_gelu", vocab=1000):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=layers, num_attention_heads=1,
-                            vocab_size=1000, max_position_embeddings=77, hidden_act=act, projection_dim=64)
+                            vocab_size=vocab, max_position_embeddings=77, hidden_act=act, projection_dim=64)
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
 
 
@@ -335,9 +338,9 @@ def small_pipeline(family, c):
                         latent_channels=4)
     pipe = SimpleNamespace(unet=small_unet(family, c), vae=vae, text_encoder=None, text_encoder_2=None)
     if family in ("sd1", "sd2", "sdxl"):
-        pipe.text_encoder = small_text(False, act="gelu" if family == "sd2" else "quick_gelu")
+        pipe.text_encoder = small_text(False, act="gelu" if family == "sd2" else "quick_gelu", vocab=c.get("vocab", 1000))
     if family.startswith("sdxl"):
-        pipe.text_encoder_2 = small_text(True, act="gelu")
+        pipe.text_encoder_2 = small_text(True, act="gelu", vocab=c.get("vocab", 1000))
     return pipe
 
 
