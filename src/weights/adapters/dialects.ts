@@ -1,7 +1,7 @@
 import { fail } from "../../errors.ts"
 import { inOrder, type Plan, type PlannedTensor, planned } from "../convert-plan.ts"
 import { COMPUTED_DTYPES, type Computed } from "../edit/computed.ts"
-import type { TensorView } from "../view.ts"
+import { elements, type TensorView } from "../view.ts"
 import { type AdapterKey, type Part, readKey, type Scope } from "./keys.ts"
 import { dotted, fromSgm, toSgm } from "./module-names.ts"
 
@@ -139,7 +139,6 @@ function asKohya(
     const sgm = scope === "unet" && sdxl ? toSgm(module) : undefined
     const name = `${prefix[scope]}${(sgm ?? module).replaceAll(".", "_")}`
     const [up, down] = [parts.get("up")!, parts.get("down")!]
-    const lengths = parts.get("magnitude") ?? parts.get("dora_scale")
     const dtype = parts.get("alpha")?.dtype ?? type ?? down.dtype
     if (!COMPUTED_DTYPES.includes(dtype))
       refuse(path, `${name} is stored as ${dtype}`, "name another type with --dtype first")
@@ -150,36 +149,36 @@ function asKohya(
       planned(up, `${name}.lora_up.weight`),
       planned(down, `${name}.lora_down.weight`),
       planned(made, `${name}.alpha`),
-      ...(lengths
-        ? [
-            {
-              ...planned(lengths, `${name}.dora_scale`),
-              shape:
-                lengths.shape.length > 1
-                  ? lengths.shape
-                  : [lengths.shape[0]!, ...down.shape.slice(1).map(() => 1)],
-            },
-          ]
-        : []),
+      ...lengthsOf(parts, `${name}.dora_scale`, (n) => [n, ...down.shape.slice(1).map(() => 1)]),
     ]
   })
   const kept = [...metadata].filter(([key]) => key !== NOTES && key !== ALPHAS)
   return { tensors, metadata: new Map(kept) }
 }
 
+/** DoRA's lengths of the outputs under another name, in the shape that the dialect gives them. */
+function lengthsOf(
+  parts: Module["parts"],
+  name: string,
+  shaped: (outputs: number) => number[],
+): PlannedTensor[] {
+  const lengths = parts.get("magnitude") ?? parts.get("dora_scale")
+  return lengths ? [{ ...planned(lengths, name), shape: shaped(elements(lengths.shape)) }] : []
+}
+
 /** Alphas are notes, as `save_lora_adapter` of diffusers writes them. */
 function asDiffusers(modules: readonly Module[], { path, metadata }: AdapterSource) {
   const tensors = modules.flatMap(({ scope, path: module, parts }): PlannedTensor[] => {
     const name = `${scope}.${module}`
-    const lengths = parts.get("magnitude") ?? parts.get("dora_scale")
-    if (lengths && lengths.shape.length > 1 && lengths.shape[0] === 1)
+    const [scale, down] = [parts.get("dora_scale")?.shape, parts.get("down")!]
+    if (scale && scale.length > 1 && scale[0] === 1)
       refuse(path, `${name} has lengths of its inputs`, "PEFT's DoRA knows those of the outputs alone")
     return [
-      planned(parts.get("down")!, `${name}.lora_A.weight`),
+      planned(down, `${name}.lora_A.weight`),
       planned(parts.get("up")!, `${name}.lora_B.weight`),
-      ...(lengths
-        ? [{ ...planned(lengths, `${name}.lora_magnitude_vector`), shape: lengths.shape.slice(0, 1) }]
-        : []),
+      ...lengthsOf(parts, `${name}.lora_magnitude_vector`, (n) =>
+        down.shape.length > 2 ? [1, n, ...down.shape.slice(2).map(() => 1)] : [n],
+      ),
     ]
   })
   const kept = [...metadata].filter(([key]) => key !== NOTES && key !== ALPHAS)
