@@ -4,8 +4,10 @@ import { drawClass } from "./class-pictures.ts"
 import { convert } from "./pipeline/convert.ts"
 import { openModel } from "./pipeline/stable-diffusion.ts"
 import { nodeEngine } from "./runtime/node.ts"
+import { threadEngine } from "./runtime/thread.ts"
 import type { TrainOptions } from "./train/finetune/options.ts"
 import { type TrainProgress, trainModel } from "./train/finetune/run.ts"
+import { bundledStage, runStage, type StageStep, stageNames } from "./train/stages.ts"
 
 export { spawnEngine } from "./runtime/spawn.ts"
 export {
@@ -28,6 +30,7 @@ export {
 } from "./train/finetune/options.ts"
 export type { TrainProgress } from "./train/finetune/run.ts"
 export { Judge, type Verdict } from "./train/judge.ts"
+export { stageNames as embeddedStages } from "./train/stages.ts"
 
 /**
  * Trains a model, or something beside it, on a data set: a LoRA, a fine-tuned model, an autoencoder, a word, and so on.
@@ -53,6 +56,32 @@ export async function* training(
         drawClass: (pictures) => drawClass(engine, pictures, signal),
       },
     )
+  } finally {
+    await engine.close()
+  }
+}
+
+/**
+ * Trains the embedded model from nothing: vocabulary, text encoder, autoencoder, U-Net, each stage by its settings in
+ * assets/training, with `folder/STAGE` for what it leaves. A stage goes on where it stopped; a finished one is passed.
+ * @param options `stages`: some of `embeddedStages`, in the order given
+ * @throws TRAIN_STAGE, TRAIN_NEEDS, TRAIN_DIVERGED, CHECKPOINT_*
+ */
+export async function* trainEmbedded(
+  folder: string,
+  { stages = stageNames, signal }: { stages?: readonly string[]; signal?: AbortSignal } = {},
+): AsyncGenerator<StageStep & { stage: string }> {
+  const settings = await Promise.all(stages.map(async (stage) => [stage, await bundledStage(stage)] as const))
+  const engine = nodeEngine()
+  try {
+    for (const [stage, config] of settings) {
+      for await (const step of runStage(engine, folder, stage, config, {
+        signal,
+        helper: () => threadEngine(),
+      }))
+        yield { stage, ...step }
+      if (signal?.aborted) return
+    }
   } finally {
     await engine.close()
   }

@@ -4,6 +4,8 @@ import type { Command } from "commander"
 import type { MemoryEstimate, TrainKind, TrainOptions, TrainProgress } from "../training.ts"
 import { clean } from "./errors.ts"
 import { clock, Meter } from "./meter.ts"
+import { stopOnSignals } from "./signals.ts"
+import { addEmbedded } from "./train-embedded.ts"
 import { addOptions, settingsFrom } from "./train-options.ts"
 
 interface Flags {
@@ -33,7 +35,8 @@ export async function addTrain(top: Command, asked: boolean): Promise<void> {
     .exitOverride()
     .configureOutput({ writeErr: () => {} })
   if (!asked) return
-  const { trainKinds, defaultsOf } = await import("../training.ts")
+  const { trainKinds, defaultsOf, embeddedStages } = await import("../training.ts")
+  addEmbedded(train, embeddedStages)
   for (const kind of trainKinds) {
     const command = train
       .command(kind)
@@ -74,24 +77,16 @@ async function run(kind: TrainKind, flags: Flags): Promise<void> {
     data: flags.data,
     out,
   } as TrainOptions
-  const stop = new AbortController()
-  const signals = ["SIGINT", "SIGTERM"] as const
-  for (const signal of signals) {
-    process.removeAllListeners(signal)
-    process.once(signal, () => {
-      stop.abort()
-      process.once(signal, () => process.exit(130))
-    })
-  }
+  const signal = stopOnSignals()
   const view = new View(flags.json === true)
   const began = performance.now()
   try {
-    for await (const p of training(options, { signal: stop.signal })) view.show(p)
+    for await (const p of training(options, { signal })) view.show(p)
   } finally {
     view.meter?.done()
   }
   view.end(kind, out, (performance.now() - began) / 1000)
-  if (stop.signal.aborted) process.exitCode = 130
+  if (signal.aborted) process.exitCode = 130
 }
 
 const size = (bytes: number): string =>

@@ -47,6 +47,8 @@ const lossWeights = z.object({ differences: z.number(), coarse: z.number(), kl: 
 const folderStage = z.object({
   kind: z.literal("folder"),
   unet: z.string(),
+  /** The autoencoder, where it is not the one of the latents. */
+  vae: z.string().optional(),
   size: count,
   defaults: z.object({ steps: count, cfg: z.number() }),
 })
@@ -67,6 +69,7 @@ const schema = z.discriminatedUnion("kind", [
     crop: count,
     whole: z.number().min(0).max(1),
     loss: lossWeights,
+    decoderOnly: z.boolean().optional(),
     ...training,
   }),
   z.object({
@@ -120,7 +123,8 @@ export function stageConfig(json: unknown, name: string): StageConfig {
 /** The stage's settings as they come with the package. */
 export async function bundledStage(name: string): Promise<StageConfig> {
   const url = new URL(`../../assets/training/${name}.json`, import.meta.url)
-  const text = await readFile(url, "utf8").catch(() =>
+  const known = /^[a-z0-9-]+$/.test(name) ? readFile(url, "utf8") : Promise.reject()
+  const text = await known.catch(() =>
     fail("TRAIN_STAGE", `there is no stage ${name}`, { hint: `stages are ${stageNames.join(", ")}` }),
   )
   return stageConfig(JSON.parse(text), name)
@@ -131,8 +135,8 @@ export const stageNames = [
   "words",
   "text",
   "vae",
-  "vae-settle",
   "vae-white",
+  "vae-settle",
   "latents-128",
   "unet-128",
   "unet-128-settle",
@@ -171,7 +175,11 @@ export async function* runStage(
   const shapes = new Map([...task.objective.parameters].map(([key, p]) => [key, p.shape as number[]]))
   if (config.kind === "classifier")
     await writeWhole(join(folder, "config.json"), JSON.stringify(config.model))
-  await writeWeights(folder, await trainedWeights(folder, task, 0), shapes)
+  const base = config.kind === "vae" && config.from ? await result(root, config.from) : new Map()
+  if (config.kind === "vae")
+    for (const [key, shape] of expected(new AutoencoderKL(vaeConfig(config.model))))
+      shapes.set(key, [...shape])
+  await writeWeights(folder, new Map([...base, ...(await trainedWeights(folder, task, 0))]), shapes)
 }
 
 /** Progress of any stage; what only training has is absent elsewhere. */
@@ -216,7 +224,7 @@ async function taskOf(root: string, name: string, config: Training): Promise<Tas
 }
 
 /** The networks of a U-Net stage: its own two, and the autoencoder of the latents it learned from. */
-async function partsOf(root: string, { unet, size, defaults }: Of<"folder">): Promise<ModelParts> {
+async function partsOf(root: string, { unet, size, defaults, vae: own }: Of<"folder">): Promise<ModelParts> {
   const config = await stageOf(unet, "unet")
   const weights = await result(root, unet)
   const { vae, model } = await stageOf(config.latents, "latents")
@@ -229,7 +237,7 @@ async function partsOf(root: string, { unet, size, defaults }: Of<"folder">): Pr
   return {
     unet: { config: config.model, weights: of("unet.") },
     text: { config: textConfig, weights: of("text.") },
-    vae: { config: model, weights: await result(root, vae) },
+    vae: { config: model, weights: await result(root, own ?? vae) },
     words,
     size,
     defaults,

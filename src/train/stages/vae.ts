@@ -1,4 +1,4 @@
-import { input } from "../../graph/index.ts"
+import { input, type StoredTensor } from "../../graph/index.ts"
 import { AutoencoderKL, vaeConfig } from "../../models/index.ts"
 import { bind, expected, parameters } from "../../nn/index.ts"
 import { f32, type Value } from "../../runtime/engine.ts"
@@ -27,6 +27,8 @@ export interface VaeStage {
   readonly decay: number
   readonly clip: number
   readonly average: number
+  /** The encoder stays as it is, so that latents keep their meaning. */
+  readonly decoderOnly?: boolean
 }
 
 const validationRows = 8
@@ -45,14 +47,17 @@ export function vaeTask(c: VaeStage, name: string, from?: ReadonlyMap<string, Fl
   const { loss, metrics } = vaeLoss(picture, made, mean, logvar, c.loss)
   const whole = input("picture", [validationRows, 3, 256, 256])
   const shapes = expected(net)
+  const all = [...parameters(net)].map(([key, p]) => [key, p.tensor] as const)
+  const learned = new Map(all.filter(([key]) => !c.decoderOnly || /^(decoder|post_quant_conv)\./.test(key)))
   return {
     name,
     settings: determining(c),
-    objective: {
-      parameters: new Map([...parameters(net)].map(([key, p]) => [key, p.tensor])),
-      loss,
-      metrics,
-    },
+    objective: { parameters: learned, loss, metrics },
+    held: new Map(
+      [...(from ?? [])].flatMap(([key, d]) =>
+        learned.has(key) ? [] : [[key, storedValue(d, shapes.get(key)!)]],
+      ),
+    ),
     optimizer: adamw({ beta2: c.beta2, decay: c.decay }),
     steps: c.steps,
     samplesPerStep: c.batch,
@@ -60,7 +65,9 @@ export function vaeTask(c: VaeStage, name: string, from?: ReadonlyMap<string, Fl
     rate: (step) => learningRate(c.rate, step, c.steps),
     averages: [c.average],
     first: () =>
-      from ? new Map(from) : passThrough(freshWeights(shapes, c.seed), shapes, config.norm_num_groups),
+      from
+        ? new Map([...from].filter(([key]) => learned.has(key)))
+        : passThrough(freshWeights(shapes, c.seed), shapes, config.norm_num_groups),
     batch: cropBatches(c, [c.batch, z, c.crop / factor, c.crop / factor]),
     probes: { reconstruct: { made: net.decode(posterior(net.encode(whole)).mean) } },
     validate: reconstruction,
@@ -71,6 +78,12 @@ export function vaeTask(c: VaeStage, name: string, from?: ReadonlyMap<string, Fl
     },
   }
 }
+
+const storedValue = (d: Float32Array, shape: readonly number[]): StoredTensor => ({
+  dtype: "f32",
+  shape,
+  bytes: new Uint8Array(d.buffer, d.byteOffset, d.byteLength),
+})
 
 /** Crops of scenes that no two batches share, mirrored half of the time, and noise for the latents. */
 function cropBatches(c: VaeStage, latents: readonly number[]): (index: number) => Inputs {
