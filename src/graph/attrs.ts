@@ -23,7 +23,7 @@ export interface AttentionAttrs {
   /** Default: 1 / sqrt(size of a head). */
   scale?: number
 }
-export type DType = "f32" | "f16" | "i64" | "i32" | "bool"
+export type DType = "f32" | "f16" | "i64" | "i32" | "i8" | "bool"
 export type TypedData = Float32Array | BigInt64Array | Int32Array | Uint8Array
 
 /** Every op by name, with the type of its attributes; the table in ops.ts must have a row for each. */
@@ -75,6 +75,9 @@ export interface OpAttrs {
   conv2d: ConvAttrs
   convInput: ConvAttrs & { height: Dim; width: Dim }
   blockedConv: ConvAttrs & { block: number; back: boolean }
+  int8Codes: None
+  int8Linear: None
+  int8Conv: ConvAttrs & { kernel: readonly [number, number] }
   attention: AttentionAttrs
   layerNorm: { eps: number }
   groupNorm: { groups: number; eps: number }

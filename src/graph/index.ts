@@ -17,6 +17,7 @@ export { lowerConvolutions } from "./lower.ts"
 export { inputSpecs, type StoredDType, type StoredTensor, toOnnx } from "./onnx.ts"
 export { ops } from "./ops.ts"
 export { printGraph } from "./print.ts"
+export { liftInt8 } from "./quantize.ts"
 export { mergeLayouts, rewrite, type Staged, shareEqual, stage } from "./rewrite.ts"
 export {
   apply,

@@ -167,6 +167,12 @@ class Writer implements Emitter {
     return name
   }
 
+  several(type: string, inputs: readonly string[], count: number): readonly string[] {
+    const names = Array.from({ length: count }, () => `v${this.count++}`)
+    this.add(type, inputs, names)
+    return names
+  }
+
   private add(
     type: string,
     inputs: readonly string[],

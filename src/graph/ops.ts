@@ -1,6 +1,7 @@
 import type { OpAttrs, OpName } from "./attrs.ts"
 import { blocked } from "./ops/blocked.ts"
 import { elementwise } from "./ops/elementwise.ts"
+import { int8 } from "./ops/int8.ts"
 import { layout } from "./ops/layout.ts"
 import { network } from "./ops/network.ts"
 import { reductions } from "./ops/reduce.ts"
@@ -24,5 +25,6 @@ export const ops: { readonly [N in OpName]: Op<OpAttrs[N]> } = {
   ...layout,
   ...network,
   ...blocked,
+  ...int8,
   ...reductions,
 }

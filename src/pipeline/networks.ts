@@ -46,6 +46,15 @@ import type { Component, ModelFiles } from "../weights/model-files.ts"
 import type { TensorView } from "../weights/view.ts"
 import type { AnyVae } from "./vae.ts"
 
+/** `int8`: the denoiser's products in eight-bit integers, all else in single precision. */
+export type ComputeType = "fp32" | "int8"
+
+export interface NetworkOptions {
+  /** How weights come into memory where the engine cannot map their files. */
+  readonly read?: ReadWeights
+  readonly dtype?: ComputeType
+}
+
 /** The networks of one model, compiled when first used and given back on request. */
 export class Networks {
   readonly unet: UNetConfig
@@ -53,6 +62,8 @@ export class Networks {
   readonly texts: readonly ClipConfig[]
   private readonly engine: Engine
   private readonly device: DeviceName
+  /** How the denoiser computes. */
+  readonly dtype: ComputeType
   /** How weights come into memory where the engine cannot map their files. */
   readonly readWeights: ReadWeights | undefined
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
@@ -65,11 +76,13 @@ export class Networks {
 
   /**
    * Reads the configs and checks every weight against them, from headers alone.
-   * @param read how weights come into memory where the engine cannot map their files
-   * @throws MODEL_CONFIG, WEIGHTS_DO_NOT_FIT
+   * @throws MODEL_CONFIG, WEIGHTS_DO_NOT_FIT, DTYPE_DEVICE
    */
-  constructor(files: ModelFiles, engine: Engine, device: DeviceName, read?: ReadWeights) {
+  constructor(files: ModelFiles, engine: Engine, device: DeviceName, { read, dtype }: NetworkOptions = {}) {
     this.engine = engine
+    this.dtype = dtype ?? "fp32"
+    if (this.dtype === "int8" && device !== "cpu")
+      fail("DTYPE_DEVICE", `int8 is not there on ${device}`, { hint: "use --device cpu, or --dtype fp32" })
     this.device = device
     this.readWeights = read
     const part = (name: string) =>
@@ -131,7 +144,7 @@ export class Networks {
     key: string,
     weights: string,
     graph: () => Graph,
-    options: Pick<CompileOptions, "slow" | "keeps" | "fleeting"> & { more?: readonly string[] } = {},
+    options: Pick<CompileOptions, "slow" | "keeps" | "fleeting" | "int8"> & { more?: readonly string[] } = {},
   ): Promise<Program> {
     const known = this.programs.get(key)
     if (known) return known
@@ -182,6 +195,7 @@ export class Networks {
     }
     return this.program(name, "unet", graph, {
       slow: [slow[0]!, [...slow[1]!, ...inputs], slow[2]!],
+      int8: this.dtype === "int8",
       more,
     })
   }

@@ -50,7 +50,7 @@ export class StableDiffusion extends Model {
     const { wasm, threads } = options
     const engine = options.engine ?? spawnWebEngine(device, { wasm, threads })
     try {
-      const networks = new Networks(files.model, engine, device, files.readWeights)
+      const networks = new Networks(files.model, engine, device, { read: files.readWeights })
       await tryDevice(engine, device)
       const vouched = files.vouch()
       return new StableDiffusion({

@@ -17,13 +17,15 @@ import { findBeside, openControl, openWeights } from "./adapter-files.ts"
 import { vouch } from "./facts.ts"
 import { readIfThere, writeAtomic } from "./files.ts"
 import { Model } from "./model.ts"
-import { Networks } from "./networks.ts"
+import { type ComputeType, Networks } from "./networks.ts"
 import { openTokenizers } from "./tokenizers.ts"
 import { openUpscalerFile } from "./upscaler-files.ts"
 
 export interface LoadOptions {
   /** Default `auto`: the fastest device that works here. */
   device?: "auto" | DeviceName
+  /** How to compute; default `auto`, which is single precision so far. */
+  dtype?: "auto" | ComputeType
   /** Give each network's memory back as soon as a generation is done with it; default false. */
   frugal?: boolean
   /** Where facts of weight files (hash, finite) are remembered; default: the user's cache folder; null for nowhere. */
@@ -56,7 +58,9 @@ export class StableDiffusion extends Model {
       if (options.vae !== undefined)
         files.components.set("vae", await openVae(options.vae, { family: files.family }))
       const { device } = await chooseDevice(options.device ?? "auto")
-      const networks = new Networks(files, engine, device)
+      const networks = new Networks(files, engine, device, {
+        dtype: options.dtype === "int8" ? "int8" : "fp32",
+      })
       if (options.preview !== undefined)
         networks.addPreviewer(await openVae(options.preview, { family: files.family }))
       await tryDevice(engine, device)

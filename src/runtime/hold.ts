@@ -2,6 +2,7 @@ import {
   type Graph,
   graphNodes,
   liftConvolutions,
+  liftInt8,
   liftWeights,
   matrices,
   nameOf,
@@ -40,6 +41,8 @@ export interface HoldOptions {
   readonly threads?: number
   readonly read?: ReadWeights
   readonly patches?: Patches
+  /** Compute in eight-bit integers, but for what follows from these inputs alone. */
+  readonly int8?: ReadonlySet<string>
 }
 
 /** Bytes from which a weight in half precision is widened at every run instead of once. */
@@ -61,12 +64,14 @@ export async function holdWeights(
   const { patches, device } = options
   const cpu = device === "cpu"
   if (!cpu && !patches) return { graph, weights: {}, made: new Map() }
+  const integers =
+    cpu && options.int8 ? liftInt8(graph, options.int8) : { graph, made: new Map<string, Tensor>() }
   const patched = patches ? new Set([...matrices(graph), ...patches.changes.keys()]) : new Set<string>()
-  const first = liftWeights(graph, patched, (node) => cpu && node.op === "conv2d")
+  const first = liftWeights(integers.graph, patched, (node) => cpu && node.op === "conv2d")
   const lifted = cpu
     ? liftConvolutions(first.graph, (name) => patched.has(name))
     : { graph: first.graph, made: new Map<string, Tensor>() }
-  const made = new Map([...first.made, ...lifted.made])
+  const made = new Map([...integers.made, ...first.made, ...lifted.made])
   return { graph: lifted.graph, made, weights: await makeHeld(engine, made, weights, options) }
 }
 

@@ -55,6 +55,8 @@ export interface CompileOptions {
   readonly keeps?: boolean
   /** Changes of weights; they can be exchanged later (`Program.patch`), and none at all keeps that possible too. */
   readonly patches?: Patches
+  /** Products in eight-bit integers where they are much faster; on the CPU alone. */
+  readonly int8?: boolean
 }
 
 interface Part {
@@ -273,7 +275,8 @@ export async function compile(
   const fused = attention ? graph : unfuseAttention(graph)
   const whole = options.device === "webgpu" ? padConvolutions(fused) : fused
   const lean = shareEqual(mergeLayouts(whole))
-  const held = await holdWeights(engine, lean, weights, options)
+  const hold = { ...options, int8: options.int8 ? new Set((options.slow ?? []).flat()) : undefined }
+  const held = await holdWeights(engine, lean, weights, hold)
   const stages = options.slow ? stage(held.graph, rates(options.slow, held)).stages : [held.graph]
   const parts: Part[] = []
   try {
@@ -289,7 +292,7 @@ export async function compile(
     await engine.free(Object.values(held.weights).map(({ ref }) => ref))
     throw error
   }
-  return new Program(engine, parts, held, weights, options)
+  return new Program(engine, parts, held, weights, hold)
 }
 
 /** Held weights change least of all: what follows from them and the prompt alone is still made once per prompt. */

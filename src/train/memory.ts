@@ -2,7 +2,7 @@ import { type Graph, graphNodes, type Tensor } from "../graph/index.ts"
 
 /** Values that are not made: they come from outside, or are another one seen otherwise. */
 const given = new Set(["input", "param", "constant"])
-const bytesOf = { f32: 4, f16: 2, i64: 8, i32: 4, bool: 1 } as const
+const bytesOf = { f32: 4, f16: 2, i64: 8, i32: 4, i8: 1, bool: 1 } as const
 
 const size = (node: Tensor): number =>
   given.has(node.op) || node.op === "reshape"

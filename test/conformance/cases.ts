@@ -338,6 +338,10 @@ export const cases: Record<Exclude<OpName, Leaf>, readonly Case[]> = {
   ],
   // checked by test/train/step.test.ts, with the block of the machine
   blockedConv: [],
+  // checked by test/runtime/int8.test.ts, against the rounded numbers they compute with
+  int8Codes: [],
+  int8Linear: [],
+  int8Conv: [],
   convInput: [
     convInput([1, 3, 4, 4], [3, 2, 3, 3], 4, 4, { pads: [1, 1, 1, 1] }),
     convInput([1, 2, 2, 3], [2, 2, 3, 3], 4, 6, { stride: 2, pads: [1, 1, 1, 1] }),

@@ -80,7 +80,7 @@ export const elementwise = {
     shape: ([x], { dtype }) => ({ shape: x!.shape, dtype }),
     grad: (g, _y, [x]) => [x!.dtype === "f32" || x!.dtype === "f16" ? g.cast(x!.dtype) : null],
     onnx: (e, [x], { dtype }) =>
-      e.node("Cast", [x!], { to: { f32: 1, f16: 10, i64: 7, i32: 6, bool: 9 }[dtype] }),
+      e.node("Cast", [x!], { to: { f32: 1, f16: 10, i64: 7, i32: 6, i8: 3, bool: 9 }[dtype] }),
   }),
 } as const
 

@@ -12,6 +12,8 @@ export interface Emitter {
     attrs?: Readonly<Record<string, OnnxAttr>>,
     domain?: string,
   ): string
+  /** Adds a node of several outputs and returns their names. */
+  several(type: string, inputs: readonly string[], count: number): readonly string[]
   /** A 1-D int64 constant. */
   ints(values: readonly number[]): string
   float(value: number): string
