@@ -23,6 +23,7 @@ export {
   type ConvertStep,
   convert,
 } from "./pipeline/convert.ts"
+export { type LoadedUpscaler, loadUpscaler } from "./pipeline/enlarger.ts"
 export { writeAtomic } from "./pipeline/files.ts"
 export type { GenerateStep } from "./pipeline/generate.ts"
 export { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./pipeline/generation.ts"

@@ -16,6 +16,7 @@ interface Options {
   models: string[]
   loras: string[]
   embeddings: string[]
+  upscalers: string[]
   token: string[]
   allowHost: string[]
   cors: string[]
@@ -51,6 +52,7 @@ export function addServe(top: Command): void {
     .option("--models <folder>", "a folder of models to offer; repeatable", list, [])
     .option("--loras <folder>", "LoRAs to offer beside those next to the models; repeatable", list, [])
     .option("--embeddings <folder>", "textual inversions likewise; repeatable", list, [])
+    .option("--upscalers <folder>", "networks of the ESRGAN family likewise; repeatable", list, [])
     .option("--token <[name:]secret>", "who may ask; repeatable (or AQUATINT_TOKEN)", list, [])
     .option("--allow-host <name>", "a name this server goes by beside localhost; repeatable", list, [])
     .option("--cors <origin>", "an origin whose pages may ask; repeatable", list, [])
@@ -114,6 +116,7 @@ async function settings(options: Options) {
     folders: options.models,
     loras: options.loras,
     embeddings: options.embeddings,
+    upscalers: options.upscalers,
     tokens: given.filter((text) => text !== "").map(tokenOf),
     hosts: options.allowHost.map((name) => name.toLowerCase()),
     cors: options.cors,

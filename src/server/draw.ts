@@ -22,7 +22,7 @@ import {
   pass,
 } from "../store/index.ts"
 import type { KnownModel, Models } from "./models.ts"
-import type { Drawing, PictureRef } from "./schemas.ts"
+import { type Drawing, hiresUpscalers, type PictureRef } from "./schemas.ts"
 
 const longestThumbnail = 320
 
@@ -60,7 +60,7 @@ export async function askOf(
     imageCfg: drawing.imageCfg,
     guidanceRescale: drawing.guidanceRescale,
     strength: drawing.strength,
-    hires: drawing.hires,
+    hires: secondPass(drawing.hires, models),
     variationSeed: drawing.variationSeed,
     variationStrength: drawing.variationStrength,
     seedFrom: drawing.seedFrom,
@@ -78,6 +78,13 @@ export async function askOf(
   const given = Object.fromEntries(Object.entries(ask).filter(([, value]) => value !== undefined))
   checkAsk(given as unknown as GenerateRequest, model.card)
   return given as unknown as GenerateRequest
+}
+
+/** Networks that enlarge between two passes, by their ids. @throws REQUEST_UPSCALER */
+function secondPass(hires: Drawing["hires"], models: Models): Drawing["hires"] {
+  const { upscaler } = hires ?? {}
+  if (upscaler === undefined || hiresUpscalers.includes(upscaler)) return hires
+  return { ...hires, upscaler: models.upscalers.get(upscaler).path }
 }
 
 /** Files beside the model, by their ids: LoRAs asked for, and embeddings whose names the prompts hold. */

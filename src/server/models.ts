@@ -20,6 +20,8 @@ export interface ModelPlaces {
   /** Folders of LoRAs and of embeddings, beside those that lie next to the models. */
   loras?: readonly string[]
   embeddings?: readonly string[]
+  /** Folders of networks that enlarge pictures, likewise. */
+  upscalers?: readonly string[]
 }
 
 /** The models of this server: names from outside are looked up here and never become paths. */
@@ -31,11 +33,13 @@ export class Models {
   private readonly places: ModelPlaces
   readonly loras: Shelf
   readonly embeddings: Shelf
+  readonly upscalers: Shelf
 
   private constructor(places: ModelPlaces) {
     this.places = places
     this.loras = new Shelf("lora", places.loras ?? [])
     this.embeddings = new Shelf("embedding", places.embeddings ?? [])
+    this.upscalers = new Shelf("upscaler", places.upscalers ?? [])
   }
 
   get all(): KnownModel[] {
@@ -68,10 +72,10 @@ export class Models {
     await this.refreshFiles()
   }
 
-  /** Looks again for LoRAs and embeddings. */
+  /** Looks again for LoRAs, embeddings and upscalers. */
   async refreshFiles(): Promise<void> {
     const paths = this.all.map(({ path }) => path)
-    for (const shelf of [this.loras, this.embeddings]) {
+    for (const shelf of [this.loras, this.embeddings, this.upscalers]) {
       await shelf.find(paths)
       // such folders hold files of other kinds as well
       this.refused.push(

@@ -49,15 +49,17 @@ const name = z.string().min(1).max(200)
 const whole = (low: number, high: number) => z.int().min(low).max(high)
 const real = (low: number, high: number) => z.number().min(low).max(high)
 
-/** Ways to enlarge between two passes; files are not named by requests. */
-export const hiresUpscalers = [...Object.keys(latentUpscalers), "lanczos", "nearest"]
+/** Ways to enlarge between two passes that need no file. */
+export const hiresUpscalers = [...Object.keys(latentUpscalers), "lanczos", "nearest", "none"]
 
 const hires = (limits: Limits) =>
   z.strictObject({
     scale: real(1, 8).optional(),
     width: whole(8, limits.side).optional(),
     height: whole(8, limits.side).optional(),
-    upscaler: z.enum(hiresUpscalers).optional(),
+    upscaler: name.optional().meta({
+      description: `${hiresUpscalers.join(", ")}, or the id of an upscaler that GET /api/models lists`,
+    }),
     steps: whole(1, limits.steps).optional(),
     strength: real(0.01, 1).optional(),
     sampler: name.optional(),
@@ -133,6 +135,17 @@ export const newJob = (limits: Limits) =>
     })
     .meta({ id: "NewJob" })
 export type NewJobBody = z.infer<ReturnType<typeof newJob>>
+
+/** The body of POST /api/enlarge. */
+export const enlarging = z
+  .strictObject({
+    picture: z.union([heldRef, inline]),
+    factor: real(1, 8).optional(),
+    upscaler: name
+      .optional()
+      .meta({ description: "Lanczos (default), Nearest, or an id of GET /api/models" }),
+  })
+  .meta({ id: "Enlarging" })
 
 /** A request as it is kept: defaults that a picture depends on are filled in. */
 export interface Drawing extends Omit<NewJobBody, "init" | "mask" | "priority" | "group"> {

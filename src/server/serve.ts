@@ -23,6 +23,7 @@ import type { Log } from "./log.ts"
 import { Metrics } from "./metrics.ts"
 import { type ModelPlaces, Models } from "./models.ts"
 import { pageFiles, pageFolders } from "./page.ts"
+import { enlargeRoutes } from "./routes/enlarge.ts"
 import { galleryRoutes } from "./routes/gallery.ts"
 import { jobRoutes } from "./routes/jobs.ts"
 import { mcpRoutes } from "./routes/mcp.ts"
@@ -316,6 +317,7 @@ export function appOf(
   const routes = [
     ...serverRoutes({ service, gate, metrics, pulse }),
     ...jobRoutes(service),
+    ...enlargeRoutes(service),
     ...galleryRoutes(service),
     ...sdapiRoutes(service),
     ...openAiRoutes(service),

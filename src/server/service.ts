@@ -21,8 +21,8 @@ import {
 } from "../store/index.ts"
 import { noModel } from "./chores.ts"
 import type { KnownModel, Models } from "./models.ts"
-import type { Drawing, Limits, NewJobBody, PictureRef } from "./schemas.ts"
-import { type Enlarging, enlargedSize } from "./upscale.ts"
+import { type Drawing, hiresUpscalers, type Limits, type NewJobBody, type PictureRef } from "./schemas.ts"
+import { type Enlarging, enlargedSize, upscalerNamed } from "./upscale.ts"
 import { Watch, type WatchEvent } from "./watch.ts"
 
 /** Milliseconds for which a client that found the queue full is told so again without a look. */
@@ -145,7 +145,9 @@ export class Service {
       fail("REQUEST_SIZE", `${width}x${height} is more than this server makes`, {
         hint: `at most ${this.limits.uploadPixels} pixels`,
       })
-    return this.chore(who, source, noModel, { kind: "enlarge", prompt: "", init: held.ref, ...asked })
+    const of = "image" in held.ref ? await findImage(this.db, held.ref.image, who.owner) : null
+    const about = { prompt: of?.prompt ?? "", negative: of?.negative ?? "", seed: of?.seed ?? 0 }
+    return this.chore(who, source, noModel, { kind: "enlarge", ...about, init: held.ref, ...asked })
   }
 
   /**
@@ -206,12 +208,22 @@ export class Service {
       height: ask.height ?? side(like?.height),
       count: ask.count ?? 1,
       ...(used?.length ? { loras: used } : {}),
+      ...(ask.hires ? { hires: this.secondPass(ask.hires) } : {}),
       ...(ask.variationStrength ? { variationSeed: ask.variationSeed ?? randomInt(2 ** 32) } : {}),
     }
     const { loras: _, maskBlur: _b, maskPadding: _p, inpaintArea: _a, fill: _f, ...plain } = drawing
     checkAsk(plain as unknown as Parameters<typeof checkAsk>[0], card)
     this.refuseLarge(drawing)
     return drawing
+  }
+
+  /** A second pass whose way of enlarging is one of ours: no name of a request becomes a path. @throws UPSCALER */
+  private secondPass(hires: NewJobBody["hires"]): NewJobBody["hires"] {
+    const { upscaler } = hires ?? {}
+    if (upscaler === undefined || hiresUpscalers.includes(upscaler)) return hires
+    const known = upscalerNamed(this.models, upscaler)
+    const plain = known.toLowerCase()
+    return { ...hires, upscaler: hiresUpscalers.includes(plain) ? plain : known }
   }
 
   private refuseLarge({ hires, ...first }: Drawing): void {

@@ -30,6 +30,7 @@ export const idOf = (name: string): string =>
 const usual = {
   lora: ["loras", "lora", "Lora", "LyCORIS", "lycoris", "adapters"],
   embedding: ["embeddings", "embedding", "textual_inversion"],
+  upscaler: ["upscale_models", "upscalers", "ESRGAN", "RealESRGAN"],
 } as const
 const deepest = 4
 const most = 10_000
@@ -50,7 +51,7 @@ function freeId(found: ReadonlyMap<string, unknown>, names: readonly string[]): 
   }
 }
 
-/** LoRAs or embeddings of this server: names from outside are looked up here and never become paths. */
+/** LoRAs, embeddings or upscalers of this server: names from outside are looked up here and never become paths. */
 export class Shelf {
   readonly kind: keyof typeof usual
   private readonly folders: readonly string[]
@@ -142,9 +143,9 @@ export class Shelf {
     )
   }
 
-  /** @throws REQUEST_LORA, REQUEST_EMBEDDING */
+  /** @throws REQUEST_LORA, REQUEST_EMBEDDING, REQUEST_UPSCALER */
   get(name: string): KnownFile {
-    const what = this.kind === "lora" ? "LoRA" : "embedding"
+    const what = this.kind === "lora" ? "LoRA" : this.kind
     return (
       this.named(name) ??
       fail(`REQUEST_${this.kind.toUpperCase()}`, `this server has no ${what} of that name`, {

@@ -1,16 +1,55 @@
-import { type Picture, resize } from "../index.ts"
+import { AquatintError } from "../errors.ts"
+import { type LoadedUpscaler, loadUpscaler, type Picture, resize } from "../index.ts"
+import type { Models } from "./models.ts"
 
-/** Ways of enlarging a picture, by A1111's names. */
-export const upscalers = ["None", "Lanczos", "Nearest"] as const
-export type Upscaler = (typeof upscalers)[number]
+/** Ways of enlarging a picture that need no file, by A1111's names. */
+export const filters = ["None", "Lanczos", "Nearest"] as const
 
 /** How a picture is to be enlarged. */
 export interface Enlarging {
-  /** The second one is laid over the first by `blend`. */
-  upscalers: readonly Upscaler[]
+  /** Filters, or ids of networks; the second one is laid over the first by `blend`. */
+  upscalers: readonly string[]
   blend: number
   /** A factor, or a size to fill. */
   to: { factor: number } | { width: number; height: number; crop: boolean }
+}
+
+/** A filter, or the id of a network, that a client's name means. @throws UPSCALER */
+export function upscalerNamed(models: Models, name: string | null | undefined): string {
+  const asked = name || "None"
+  const known =
+    filters.find((one) => one.toLowerCase() === asked.toLowerCase()) ?? models.upscalers.named(asked)?.id
+  if (known !== undefined) return known
+  throw new AquatintError("UPSCALER", `there is no upscaler ${asked.slice(0, 80)}`, {
+    hint: `one of ${[...filters, ...models.upscalers.all.map(({ id }) => id)].slice(0, 20).join(", ")}`,
+  })
+}
+
+/** The network that was used last, in a process of its own. */
+export class Enlargers {
+  private readonly pathOf: (id: string) => string
+  private last: { path: string; net: LoadedUpscaler } | undefined
+
+  /** @param pathOf the file of a network's id. @throws REQUEST_UPSCALER */
+  constructor(pathOf: (id: string) => string) {
+    this.pathOf = pathOf
+  }
+
+  async get(id: string): Promise<LoadedUpscaler> {
+    const path = this.pathOf(id)
+    if (this.last?.path === path) return this.last.net
+    await this.close()
+    const net = await loadUpscaler(path)
+    this.last = { path, net }
+    return net
+  }
+
+  /** Ends the process; what it was doing fails. */
+  async close(): Promise<void> {
+    const net = this.last?.net
+    this.last = undefined
+    await net?.release()
+  }
 }
 
 const eights = (pixels: number) => Math.max(8, Math.floor(Math.floor(pixels) / 8) * 8)
@@ -22,22 +61,36 @@ export function enlargedSize({ width, height }: { width: number; height: number 
 }
 
 /** A1111's extras tab: enlarged by one way or a blend of two, and cut to a size where one is asked for. */
-export function enlarge(picture: Picture, asked: Enlarging): Picture {
-  const made = asked.upscalers
-    .filter((name) => name !== "None")
-    .map((name) => {
-      const { width, height } = enlargedSize(picture, asked)
-      return resize(picture, width, height, name === "Nearest" ? "nearest" : "lanczos")
-    })
+export async function enlarge(
+  picture: Picture,
+  asked: Enlarging,
+  networks: Enlargers,
+  signal: AbortSignal,
+): Promise<Picture> {
+  const { width, height } = enlargedSize(picture, asked)
+  const made: Picture[] = []
+  for (const name of asked.upscalers) {
+    if (name === "None") continue
+    if (name === "Lanczos" || name === "Nearest")
+      made.push(resize(picture, width, height, name === "Nearest" ? "nearest" : "lanczos"))
+    else made.push(await (await networks.get(name)).enlarge(picture, width, height, signal))
+  }
   const [first, second] = made
   if (!first) return picture
   const whole = second ? blend(first, second, asked.blend) : first
   return "crop" in asked.to && asked.to.crop ? middle(whole, asked.to.width, asked.to.height) : whole
 }
 
+/** Without transparency where one of the two has none. */
 function blend(a: Picture, b: Picture, share: number): Picture {
-  const data = a.data.map((value, i) => Math.round(value + share * (b.data[i]! - value)))
-  return { ...a, data: Uint8ClampedArray.from(data) }
+  const channels = a.channels < b.channels ? a.channels : b.channels
+  const data = new Uint8ClampedArray(a.width * a.height * channels)
+  for (let i = 0; i < a.width * a.height; i++)
+    for (let c = 0; c < channels; c++) {
+      const [from, to] = [a.data[i * a.channels + c]!, b.data[i * b.channels + c]!]
+      data[i * channels + c] = Math.round(from + share * (to - from))
+    }
+  return { width: a.width, height: a.height, channels, data }
 }
 
 /** The middle of a picture; what lies beyond it stays black. */

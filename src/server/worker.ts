@@ -32,6 +32,7 @@ import type { Log } from "./log.ts"
 import type { KnownModel, Models } from "./models.ts"
 import type { Drawing } from "./schemas.ts"
 import { isStudy, StudySteps, studyFile, studyOf } from "./study.ts"
+import { Enlargers } from "./upscale.ts"
 
 export interface WorkerOptions {
   /** Unique among all workers of the database. */
@@ -75,9 +76,11 @@ export class Worker {
   private ended: Promise<void> = Promise.resolve()
   private silence: () => void = () => {}
   private readonly warming = new AbortController()
+  private readonly enlargers: Enlargers
 
   constructor(options: WorkerOptions) {
     this.options = options
+    this.enlargers = new Enlargers((id) => options.models.upscalers.get(id).path)
   }
 
   /** Begins to work, until `stop`. */
@@ -85,7 +88,7 @@ export class Worker {
     const { models, log } = this.options
     this.silence = this.options.db.listen((message) => {
       if (message === "queued" || message === "again") this.wake()
-      if (message === "unload" && !this.current) void this.options.keeper.close()
+      if (message === "unload" && !this.current) void this.unload()
       if (message === "models")
         void models
           .refresh()
@@ -109,10 +112,16 @@ export class Worker {
     this.wake()
     this.current?.abort("stopping")
     // a step of a large model takes longer than a stop may
-    const impatient = setTimeout(() => void this.options.keeper.close(), 3000)
+    const impatient = setTimeout(() => void this.unload(), 3000)
     await this.ended
     clearTimeout(impatient)
+    await this.unload()
+  }
+
+  /** Gives all memory back; what is being drawn fails. */
+  private async unload(): Promise<void> {
     await this.options.keeper.close()
+    await this.enlargers.close()
   }
 
   private async loop(): Promise<void> {
@@ -213,8 +222,8 @@ export class Worker {
 
   /** A job that needs no model. */
   private async chore(job: Job, hold: Hold, controller: AbortController): Promise<void> {
-    const { db, files } = this.options
-    const images = await enlargeJob(db, files, job)
+    const { db } = this.options
+    const images = await enlargeJob(this.options, job, this.enlargers, controller.signal)
     if (!(await finish(db, hold, job, images))) controller.abort("lost" satisfies Stop)
     controller.signal.throwIfAborted()
     pass("finished")
@@ -294,6 +303,7 @@ export class Worker {
     if (reason === "hung" || error.code === "ENGINE_GONE") {
       log.error("a model's process ended", { id: job.id, model: job.model, reason: error.message })
       await keeper.drop(job.model)
+      if (job.model === noModel) await this.enlargers.close()
       await modelCrashed(db, job.model, deaths, pause)
       await died(db, job.id, hold.attempt, deaths)
       return

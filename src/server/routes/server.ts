@@ -174,11 +174,11 @@ function modelRoutes(service: Service): Route[] {
       method: "GET",
       path: "/api/models",
       tag,
-      summary: "Models, LoRAs and embeddings that requests may name",
+      summary: "Models, LoRAs, embeddings and upscalers that requests may name",
       answers: {
         200: {
           description: "what there is",
-          schema: z.object({ models: z.array(modelBody), loras: named, embeddings: named }),
+          schema: z.object({ models: z.array(modelBody), loras: named, embeddings: named, upscalers: named }),
         },
       },
       handle: async () => {
@@ -196,7 +196,13 @@ function modelRoutes(service: Service): Route[] {
             setAside: found ? { until: found.until, crashes: found.crashes } : null,
           }
         })
-        return json({ models: all, loras: namesOf(models.loras), embeddings: namesOf(models.embeddings) })
+        const { loras, embeddings, upscalers } = models
+        return json({
+          models: all,
+          loras: namesOf(loras),
+          embeddings: namesOf(embeddings),
+          upscalers: namesOf(upscalers),
+        })
       },
     }),
     route({

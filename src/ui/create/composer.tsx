@@ -17,6 +17,7 @@ import { weigh } from "./weigh.ts"
 export function Composer() {
   const box = useRef<HTMLTextAreaElement>(null)
   const busy = useSignal(false)
+  const marked = useSignal(false)
   const text = recipe.value.prompt
   const { prompt, ...words } = t.value
   useEffect(() => grow(box.current), [text])
@@ -64,6 +65,8 @@ export function Composer() {
         aria-keyshortcuts="Control+Enter Meta+Enter"
         onInput={(event) => change({ prompt: event.currentTarget.value })}
         onKeyDown={keys}
+        onSelect={({ currentTarget: at }) => (marked.value = at.selectionStart !== at.selectionEnd)}
+        onBlur={() => (marked.value = false)}
       />
       <span id="prompt-help" class="unseen">
         {prompt.weights}. {words.generateHint}: {words.generate}.
@@ -87,6 +90,11 @@ export function Composer() {
         )}
         {!text && <Example />}
         <span class="grow" />
+        {marked.value && (
+          <span class="keys" aria-hidden="true">
+            {prompt.weighKeys}
+          </span>
+        )}
         <Counter />
         <button type="submit" class="button main" title={words.generateHint} aria-busy={busy.value}>
           {queue.value.length > 0 ? words.queueAnother : words.generate}
@@ -193,6 +201,12 @@ function chipText(key: keyof Recipe): string {
     clipSkip: settings.clipSkip,
     rng: settings.rng,
     model: settings.model,
+  }
+  if (key === "more") {
+    const keys = Object.keys(recipe.value.more ?? {})
+    const start = keys.includes("init")
+    const others = keys.some((name) => !["init", "strength"].includes(name))
+    return [start && settings.moreStart, others && settings.moreOther].filter(Boolean).join(", ")
   }
   if (key === "loras") return (recipe.value.loras ?? []).map((l) => l.id).join(", ")
   if (key === "negative") return names.negative!

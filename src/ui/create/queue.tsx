@@ -12,11 +12,12 @@ export function Queue() {
   // the only one is on the plate already
   if (list.length === 0 || (list.length === 1 && now && "job" in now && now.job === list[0]!.id)) return null
   const waiting = list.filter((job) => job.state === "queued")
+  const pictures = waiting.reduce((sum, job) => sum + (job.recipe.count ?? 1), 0)
   return (
     <section class="panel queue" aria-labelledby="queue-title">
       <header>
         <h2 id="queue-title">{t.value.queue.title}</h2>
-        {waiting.length > 0 && <span class="soft">{t.value.queue.waiting(waiting.length)}</span>}
+        {pictures > 0 && <span class="soft">{t.value.queue.waiting(pictures)}</span>}
       </header>
       <ol>
         {list.map((job) => (
@@ -61,7 +62,7 @@ function Row({ job, waiting }: { job: Job; waiting: readonly Job[] }) {
         </span>
         <span class="queue-text">
           <span class="line">{name}</span>
-          <span class="soft line">{phaseText(job)}</span>
+          <span class="soft line">{job.state === "queued" ? words.wait : phaseText(job)}</span>
         </span>
       </button>
       {movable && (

@@ -2,7 +2,7 @@ import { PrintActions } from "../gallery/actions.tsx"
 import { Button } from "../parts/controls.tsx"
 import { Plate } from "../plate/plate.tsx"
 import { recipe, start } from "../state/draft.ts"
-import { doing } from "../state/say.ts"
+import { doing, inWords } from "../state/say.ts"
 import { dismissJob, jobs, modelOf, previews, shown, studio, submit } from "../state/store.ts"
 import type { Job } from "../studio/types.ts"
 import { span, t } from "../text/index.ts"
@@ -113,12 +113,13 @@ function Progress({ job }: { job: Job }) {
 
 function Failed({ job }: { job: Job }) {
   const { queue, stage } = t.value
+  const { message, hint } = inWords(job.error ?? {})
   return (
     <div class="failed" role="alert">
       <p>
-        <strong>{stage.failed}</strong> {job.error?.message}
+        <strong>{stage.failed}</strong> {message}
       </p>
-      {job.error?.hint && <p class="soft">{job.error.hint}</p>}
+      {hint && <p class="soft">{hint}</p>}
       <div class="row">
         <Button
           label={queue.again}

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks"
 import { Missing } from "../gallery/view.tsx"
 import { Button, Slider } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
-import { fittingSize, recipe, start } from "../state/draft.ts"
+import { fittingSize, recipe, start, unstarted } from "../state/draft.ts"
 import { go, link } from "../state/route.ts"
 import { complain, doing, toast } from "../state/say.ts"
 import { facts, studio, submit } from "../state/store.ts"
@@ -46,7 +46,7 @@ export function useSource(id: string | undefined): Source | null | undefined {
 }
 
 /** What an edit keeps of the recipe a picture was made with. */
-export const basis = ({ strength: _, seed: __, count: ___, ...rest }: Recipe): Recipe => rest
+export const basis = ({ strength: _, seed: __, count: ___, ...rest }: Recipe): Recipe => unstarted(rest)
 
 export function EditHead({ title, id }: { title: string; id: string }) {
   return (
@@ -195,7 +195,7 @@ function Tools({ acts, undone, erasing, onAct }: ToolsProps) {
     return () => removeEventListener("keydown", keys)
   })
   return (
-    <fieldset class="actions" aria-label={words.tools}>
+    <fieldset class="actions six" aria-label={words.tools}>
       <Button
         icon="brush"
         label={words.brush}

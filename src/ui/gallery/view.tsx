@@ -12,7 +12,7 @@ import { usePrint } from "./use-print.ts"
 
 export const Missing = () => (
   <section class="view nothing">
-    <p>{t.value.print.missing}</p>
+    <h1>{t.value.print.missing}</h1>
     <a class="button outlined" href={link("gallery")}>
       {t.value.nav.gallery}
     </a>

@@ -95,8 +95,9 @@ function Switches() {
 }
 
 function Toasts() {
+  if (toasts.value.length === 0) return null
   return (
-    <div class="toasts">
+    <section class="toasts" aria-label={t.value.notes}>
       {toasts.value.map((toast) => (
         <div key={toast.id} class={`toast ${toast.kind}`} role={toast.kind === "error" ? "alert" : undefined}>
           <div>
@@ -118,7 +119,7 @@ function Toasts() {
           <Button kind="quiet" icon="close" label={t.value.error.dismiss} onClick={() => dismiss(toast.id)} />
         </div>
       ))}
-    </div>
+    </section>
   )
 }
 

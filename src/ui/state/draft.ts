@@ -37,6 +37,19 @@ export const changed = computed(() =>
   }),
 )
 
+/** Of what a picture was made with, all that has to do with the picture it began from. */
+const fromStart = new Set(
+  "init mask fit maskBlur inpaintArea maskPadding fill invertMask maskFrom imageCfg strength hires".split(
+    " ",
+  ),
+)
+
+/** A recipe for another start picture, or for none. */
+export function unstarted({ more, ...rest }: Recipe): Recipe {
+  const left = Object.entries(more ?? {}).filter(([key]) => !fromStart.has(key))
+  return left.length > 0 ? { ...rest, more: Object.fromEntries(left) } : rest
+}
+
 export function setStart(next: StartPicture | null): void {
   const old = start.value
   if (old && old.url !== next?.url) URL.revokeObjectURL(old.url)
@@ -57,14 +70,16 @@ export async function startFrom(blob: Blob): Promise<StartPicture> {
   bitmap.close()
   const next = { blob, url: URL.createObjectURL(blob), width, height }
   setStart(next)
+  recipe.value = unstarted(recipe.value)
   if (recipe.value.strength === undefined) change({ strength: 0.75 })
   return next
 }
 
-/** Prompt, seed and every setting of a finished picture. */
+/** Prompt, seed and every setting of a finished picture, what it began from among them. */
 export function reuse(print: Print): void {
-  const { strength: _, count: __, ...rest } = print.recipe
-  recipe.value = rest
+  const { strength, count: _, more, ...rest } = print.recipe
+  const whole = more && strength !== undefined ? { ...more, strength } : more
+  recipe.value = whole ? { ...rest, more: whole } : rest
   setStart(null)
 }
 

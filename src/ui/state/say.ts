@@ -1,4 +1,5 @@
 import { signal } from "@preact/signals"
+import { t } from "../text/index.ts"
 
 /** What the screen reader is told next; the nonce makes repeats heard. */
 export const spoken = signal({ text: "", nonce: 0 })
@@ -31,8 +32,20 @@ export function toast(text: string, more: Partial<Omit<Toast, "id" | "text">> = 
 
 /** Shows what went wrong, with the hint of whoever knows more. */
 export function complain(error: unknown): void {
-  const { message, hint } = error as { message?: string; hint?: string }
+  const { message, hint } = inWords(error as Failure)
   toast(message || String(error), { kind: "error", detail: hint })
+}
+
+interface Failure {
+  readonly code?: string
+  readonly message?: string
+  readonly hint?: string | undefined
+}
+
+/** An error in the reader's language, where this page has words for its code. */
+export function inWords({ code = "", message, hint }: Failure): Pick<Failure, "message" | "hint"> {
+  const known = t.value.error.known[code]
+  return known ? { message: known[0], hint: known[1] } : { message, hint }
 }
 
 /** Runs what a press of a button started; its failure is shown. */

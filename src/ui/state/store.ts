@@ -77,7 +77,7 @@ function take(job: Job): void {
   else if (job.state === "done") void onDone(job).catch(complain)
   else if (job.state === "failed") {
     say(t.value.stage.failed)
-    if (job.error) toast(job.error.message, { kind: "error", detail: job.error.hint })
+    if (job.error) complain(job.error)
   } else if (job.state === "cancelled") leave(job.id)
   if (!open(job)) forgetPreview(job.id)
 }
@@ -111,9 +111,13 @@ function forgetPreview(id: string): void {
 }
 
 /** Queues an order and puts it on the plate; undefined where it was refused. */
-export async function submit(order: Order, show = true): Promise<Job | undefined> {
+export const submit = (order: Order, show = true): Promise<Job | undefined> =>
+  enqueue(() => studio().submit(order), show)
+
+/** Does the same for a job that another call makes. */
+export async function enqueue(make: () => Promise<Job>, show = true): Promise<Job | undefined> {
   try {
-    const job = await studio().submit(order)
+    const job = await make()
     if (!jobs.value.has(job.id)) take(job)
     // while another picture is drawn, that one is to be seen
     const first = queue.value[0]

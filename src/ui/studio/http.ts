@@ -55,8 +55,10 @@ export class HttpStudio implements Studio {
 
   async submit({ recipe, init, mask, feather, group }: Order): Promise<Job> {
     const [from, over] = await Promise.all([init && this.upload(init), mask && this.upload(mask)])
+    const { more, ...plain } = recipe
     const request: WireRequest = {
-      ...recipe,
+      ...more,
+      ...plain,
       loras: recipe.loras?.length ? [...recipe.loras] : undefined,
       ...(from ? { init: { upload: from } } : {}),
       ...(over ? { mask: { upload: over }, maskBlur: feather } : {}),
@@ -90,6 +92,11 @@ export class HttpStudio implements Studio {
 
   async blob(print: Print): Promise<Blob> {
     return (await this.send("GET", print.url.slice(this.base.length))).blob()
+  }
+
+  readonly enlarge = async (image: string, factor: number, upscaler: string): Promise<Job> => {
+    const body = { picture: { image }, factor, upscaler }
+    return this.keep(jobOf(await this.ask<WireJob>("POST", "/api/enlarge", body)))
   }
 
   async remove(id: string): Promise<void> {
@@ -182,7 +189,9 @@ export class HttpStudio implements Studio {
     body?: BodyInit,
     headers: Record<string, string> = {},
   ): Promise<Response> {
-    const response = await fetch(this.base + path, { method, body, headers })
+    const response = await fetch(this.base + path, { method, body, headers }).catch((error: Error) => {
+      throw new StudioError("NETWORK", error.message)
+    })
     if (response.ok) return response
     const answer = (await response.json().catch(() => null)) as {
       error?: { code: string; message: string; hint?: string }

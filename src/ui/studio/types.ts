@@ -15,6 +15,8 @@ export interface Studio {
   remove(id: string): Promise<void>
   /** Takes a removal back. */
   restore(id: string): Promise<void>
+  /** Makes a picture larger without drawing, by one of the facts' upscalers. Absent where nothing can. */
+  readonly enlarge?: (print: string, factor: number, upscaler: string) => Promise<Job>
   /** Draws a picture again, with its seed, and tells how it came about; null where that cannot be done. */
   study(print: Print): ((on: (step: number, steps: number) => void) => Promise<Study>) | null
 }
@@ -25,6 +27,8 @@ export interface Facts {
   readonly samplers: readonly Choice[]
   readonly schedules: readonly Choice[]
   readonly loras: readonly Choice[]
+  /** Ways to enlarge pictures without drawing. */
+  readonly upscalers: readonly Choice[]
   readonly can: {
     readonly edit: boolean
     /** Soft seams are made by the studio. */
@@ -73,6 +77,8 @@ export interface Recipe {
   strength?: number
   rng?: "cpu" | "cuda"
   loras?: readonly LoraUse[]
+  /** What else the studio was told: it goes with the next request as it is. */
+  more?: Readonly<Record<string, unknown>>
 }
 
 export interface LoraUse {

@@ -98,11 +98,12 @@ export interface WireModels {
     setAside: { until: number; crashes: number } | null
   }[]
   loras: { id: string; name: string }[]
+  upscalers: { id: string; name: string }[]
 }
 
 const named = ({ id, label }: { id: string; label: string }) => ({ id, name: label })
 
-export function factsOf(info: WireInfo, { models, loras }: WireModels): Facts {
+export function factsOf(info: WireInfo, { models, loras, upscalers }: WireModels): Facts {
   const sorted = [...models].sort((a, b) => Number(b.default) - Number(a.default))
   return {
     version: info.version,
@@ -110,18 +111,22 @@ export function factsOf(info: WireInfo, { models, loras }: WireModels): Facts {
     samplers: info.samplers.map(named),
     schedules: info.schedules.map(named),
     loras,
+    upscalers: [{ id: "Lanczos", name: "Lanczos" }, ...upscalers],
     can: { edit: true, feather: true },
     limits: { ...info.limits, prompt: info.limits.promptLength },
   }
 }
 
-/** A request as the page's recipe: pictures it started from are not part of it. */
-export function recipeOf(request: Partial<WireRequest>): Recipe {
-  const { init: _i, mask: _m, group: _g, ...rest } = request
+/** A request as the page's recipe; what the page has no field for, start pictures among it, is kept along. */
+export function recipeOf(request: Partial<WireRequest> & { kind?: string }): Recipe {
+  const { group: _, kind, ...rest } = request
   const known: Record<string, unknown> = {}
+  const more: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(rest))
-    if (recipeKeys.has(key) && value !== null) known[key] = value
-  return { prompt: "", ...known }
+    if (value !== null) (recipeKeys.has(key) ? known : more)[key] = value
+  // an enlarged picture was not drawn by its request
+  const kept = kind === undefined && Object.keys(more).length > 0
+  return { prompt: "", ...known, ...(kept ? { more } : {}) }
 }
 
 const recipeKeys = new Set(
@@ -143,7 +148,7 @@ export function printOf(image: WireImage): Print {
       ...recipe,
       prompt: image.prompt,
       negative: image.negative || undefined,
-      model: image.model,
+      model: image.model === "-" ? undefined : image.model,
       seed: image.seed,
     },
     infotext: image.infotext,

@@ -84,6 +84,7 @@ export class TabStudio implements Studio {
       samplers: samplerIds.map(named),
       schedules: scheduleIds.map(named),
       loras: [],
+      upscalers: [],
       can: { edit: true, feather: true },
       limits: { side: 2048, pixels: 1024 * 1024, prompt: 8192, steps: 150, count: 4 },
     }
@@ -135,7 +136,7 @@ export class TabStudio implements Studio {
   study(print: Print) {
     if (print.recipe.strength !== undefined) return null
     return async (on: (step: number, steps: number) => void): Promise<Study> => {
-      const { loras: _, model: __, count: ___, ...ask } = print.recipe
+      const { loras: _, more: _m, model: __, count: ___, ...ask } = print.recipe
       const steps: { step: number; picture: Blob }[] = []
       const generation = this.sd.generate(
         { ...ask, width: print.width, height: print.height },
@@ -281,7 +282,7 @@ export class TabStudio implements Studio {
 }
 
 async function request({ job, order }: Waiting) {
-  const { loras: _, model: __, ...recipe } = job.recipe
+  const { loras: _, more: _m, model: __, ...recipe } = job.recipe
   const read = async (blob: Blob | undefined): Promise<Picture | undefined> =>
     blob && decodeImage(new Uint8Array(await blob.arrayBuffer()))
   const [init, mask] = await Promise.all([read(order.init), read(order.mask)])

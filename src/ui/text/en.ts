@@ -11,6 +11,7 @@ export const en = {
   look: { label: "Appearance", light: "Light", dark: "Dark", system: "As the system" },
   language: "Language",
   close: "Close",
+  notes: "Notes",
   back: "Back",
   more: "More",
   offline: "The server does not answer. Trying again.",
@@ -29,6 +30,7 @@ export const en = {
     tokens: (n: number, room: number) => `${n} of ${room} tokens`,
     chunks: (n: number) => `${n} parts`,
     weights: "Ctrl or Cmd with the up or down arrow weighs the selected words",
+    weighKeys: "Ctrl ↑ ↓ weighs it",
     weighed: (words: string, weight: string) => `${words}: weight ${weight}`,
   },
   generate: "Generate",
@@ -96,6 +98,8 @@ export const en = {
     own: "model's choice",
     changed: (what: string) => `Changed: ${what}. Press to go back to the default.`,
     modelNone: "No model is installed.",
+    moreStart: "Its start picture",
+    moreOther: "Its other settings",
   },
   start: {
     title: "Start from a picture",
@@ -114,6 +118,7 @@ export const en = {
     title: "Queue",
     empty: "Nothing waits.",
     waiting: (n: number) => many(n, "picture waits", "pictures wait"),
+    wait: "Waiting",
     up: (what: string) => `Move up: ${what}`,
     down: (what: string) => `Move down: ${what}`,
     cancel: (what: string) => `Cancel: ${what}`,
@@ -216,7 +221,15 @@ export const en = {
     nothingExtend: "Choose a side first.",
     strength: "How much is redrawn",
   },
-  enlarge: { title: "Enlarge", factor: "Factor", detail: "New detail", go: "Enlarge", result: "Result" },
+  enlarge: {
+    title: "Enlarge",
+    factor: "Factor",
+    way: "How",
+    redraw: "Drawn anew by the model",
+    detail: "New detail",
+    go: "Enlarge",
+    result: "Result",
+  },
   grid: {
     title: "Grid",
     intro: "One prompt, two settings, every combination side by side.",
@@ -302,7 +315,15 @@ export const en = {
     token: "Token",
     enter: "Come in",
   },
-  error: { title: "That did not work", code: (code: string) => `Code ${code}`, dismiss: "Dismiss" },
+  error: {
+    title: "That did not work",
+    dismiss: "Dismiss",
+    /** Messages by code, and hints; others are shown as they come. */
+    known: {
+      NETWORK: ["The server cannot be reached.", "It is tried again by itself."],
+      QUEUE_FULL: ["The queue is full.", "Try again in a moment."],
+    } as Readonly<Record<string, readonly [message: string, hint?: string]>>,
+  },
 }
 
 export type Texts = Omit<typeof en, "code"> & { code: string }

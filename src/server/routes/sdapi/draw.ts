@@ -2,6 +2,7 @@ import { z } from "zod"
 import { fail } from "../../../errors.ts"
 import { latentUpscalers, parseInfotext, parseSamplerLabel, version } from "../../../index.ts"
 import { imagesOf, type Job } from "../../../store/index.ts"
+import type { Models } from "../../models.ts"
 import { json, type Route, route } from "../../route.ts"
 import type { NewJobBody } from "../../schemas.ts"
 import type { Service } from "../../service.ts"
@@ -123,7 +124,7 @@ export function drawRoute(
     answers: { 200: { description: "pictures in base64", schema: drawn } },
     handle: async ({ who, body, signal }) => {
       const settings = { ...optionsOf(who.owner), ...body.override_settings }
-      const ask = askOf(body, settings, kind)
+      const ask = askOf(service.models, body, settings, kind)
       const { job } = await service.submit({ who, body: ask, source: "sdapi" })
       const done = await service.finished(job, signal)
       if (done.state !== "cancelled") failed(done)
@@ -138,7 +139,7 @@ const whole = (value: number | null | undefined): number | undefined =>
 const formats = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" } as const
 
 /** A1111's request as a job's. */
-function askOf(body: Asked, settings: Settings, kind: "txt2img" | "img2img"): NewJobBody {
+function askOf(models: Models, body: Asked, settings: Settings, kind: "txt2img" | "img2img"): NewJobBody {
   refuseUndone(body, settings)
   const sampler = body.sampler_name || body.sampler_index || "Euler"
   if (!parseSamplerLabel(sampler))
@@ -166,7 +167,7 @@ function askOf(body: Asked, settings: Settings, kind: "txt2img" | "img2img"): Ne
     ...variationOf(body),
     format: formats[settings.samples_format as keyof typeof formats] ?? "png",
   }
-  return { ...ask, ...(kind === "img2img" ? inputsOf(body) : hiresOf(body)) }
+  return { ...ask, ...(kind === "img2img" ? inputsOf(body) : hiresOf(body, models)) }
 }
 
 function variationOf(body: Asked): Partial<NewJobBody> {
@@ -179,7 +180,7 @@ function variationOf(body: Asked): Partial<NewJobBody> {
 }
 
 /** A1111's hires fix; what a second pass leaves out is as in the first. */
-function hiresOf(body: Asked): Partial<NewJobBody> {
+function hiresOf(body: Asked, models: Models): Partial<NewJobBody> {
   if (!body.enable_hr) return {}
   const other = (name: string | null | undefined) => (name && !/^use same/i.test(name) ? name : undefined)
   if (other(body.hr_checkpoint_name)) unsupported("hr_checkpoint_name", "leave it out")
@@ -187,8 +188,10 @@ function hiresOf(body: Asked): Partial<NewJobBody> {
   const known = Object.entries(latentUpscalers).find(
     ([id, one]) => id === label || one.label.toLowerCase() === label,
   )
-  const upscaler = known?.[0] ?? ["lanczos", "nearest"].find((name) => name === label)
-  if (!upscaler)
+  const upscaler =
+    known?.[0] ??
+    ["lanczos", "nearest"].find((name) => name === label) ??
+    models.upscalers.named(body.hr_upscaler ?? "")?.id ??
     fail("UPSCALER", `there is no upscaler ${label.slice(0, 80)}`, {
       hint: "GET /sdapi/v1/latent-upscale-modes and /sdapi/v1/upscalers list them",
     })

@@ -1,9 +1,9 @@
 import { z } from "zod"
-import { fail } from "../../../errors.ts"
 import { type Image, imagesOf } from "../../../store/index.ts"
+import type { Models } from "../../models.ts"
 import { json, type Route, route } from "../../route.ts"
 import type { Service, Who } from "../../service.ts"
-import { type Enlarging, type Upscaler, upscalers } from "../../upscale.ts"
+import { type Enlarging, upscalerNamed } from "../../upscale.ts"
 import { pictureBody } from "../jobs.ts"
 import { failed } from "../wait.ts"
 import { tag, unsupported } from "./common.ts"
@@ -45,7 +45,10 @@ export function extrasRoutes(service: Service): Route[] {
         200: { description: "it", schema: z.object({ html_info: z.string(), image: z.string() }) },
       },
       handle: async ({ who, body, signal }) =>
-        json({ html_info: "", image: await enlarged(service, who, body.image, askOf(body), signal) }),
+        json({
+          html_info: "",
+          image: await enlarged(service, who, body.image, askOf(service.models, body), signal),
+        }),
     }),
     route({
       method: "POST",
@@ -62,22 +65,17 @@ export function extrasRoutes(service: Service): Route[] {
       handle: async ({ who, body, signal }) => {
         const images: string[] = []
         for (const { data } of body.imageList)
-          images.push(await enlarged(service, who, data, askOf(body), signal))
+          images.push(await enlarged(service, who, data, askOf(service.models, body), signal))
         return json({ html_info: "", images })
       },
     }),
   ]
 }
 
-function askOf(body: z.infer<typeof single> | z.infer<typeof batch>): Enlarging {
+function askOf(models: Models, body: z.infer<typeof single> | z.infer<typeof batch>): Enlarging {
   if ((body.gfpgan_visibility ?? 0) > 0) unsupported("gfpgan_visibility", "leave it out")
   if ((body.codeformer_visibility ?? 0) > 0) unsupported("codeformer_visibility", "leave it out")
-  const named = (name: string | null | undefined): Upscaler =>
-    upscalers.find((one) => one === (name || "None")) ??
-    fail("UPSCALER", `there is no upscaler ${String(name).slice(0, 80)}`, {
-      hint: `one of ${upscalers.join(", ")}`,
-    })
-  const [first, second] = [named(body.upscaler_1), named(body.upscaler_2)]
+  const [first, second] = [upscalerNamed(models, body.upscaler_1), upscalerNamed(models, body.upscaler_2)]
   const share = body.extras_upscaler_2_visibility ?? 0
   const { upscaling_resize_w: width, upscaling_resize_h: height } = body
   return {

@@ -3,7 +3,7 @@ import { latentUpscalers, samplerIds, scheduleIds } from "../../../index.ts"
 import { samplerLabels, scheduleLabels } from "../../labels.ts"
 import { json, type Route, route } from "../../route.ts"
 import type { Service } from "../../service.ts"
-import { upscalers } from "../../upscale.ts"
+import { filters } from "../../upscale.ts"
 import { tag } from "./common.ts"
 
 /** Lists that clients fill their menus from. */
@@ -28,7 +28,7 @@ function listsOf({ models }: Service): Record<string, () => unknown> {
         filename: name,
         config: null,
       })),
-    upscalers: () => upscalers.map(upscaler),
+    upscalers: () => [...filters, ...models.upscalers.all.map(({ name }) => name)].map(upscaler),
     "latent-upscale-modes": () => Object.values(latentUpscalers).map(({ label }) => ({ name: label })),
     "sd-vae": () => [],
     "sd-modules": () => [],
