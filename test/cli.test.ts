@@ -88,6 +88,28 @@ describe("generate", () => {
     }
   })
 
+  test("a picture in eight-bit integers says so, and is repeated so", async () => {
+    const first = await aquatint(["a red fox", ...draw, "--dtype", "int8", "--json", "-o", "int8.png"])
+    expect(JSON.parse(first.out.toString()).dtype).toBe("int8")
+    const bytes = readFileSync(join(scratch, "int8.png"))
+    expect((await readMetadata(bytes)).parameters).toContain("Compute type: int8")
+    const again = await aquatint(["--from", "int8.png", "--model", model, "--json", "-o", "int8-again.png"])
+    expect(again.code).toBe(0)
+    expect(readFileSync(join(scratch, "int8-again.png")).equals(bytes)).toBe(true)
+    const plain = await aquatint([
+      "--from",
+      "int8.png",
+      "--model",
+      model,
+      "--dtype",
+      "fp32",
+      "-o",
+      "fp32.png",
+    ])
+    expect(plain.code).toBe(0)
+    expect(readFileSync(join(scratch, "fp32.png")).equals(bytes)).toBe(false)
+  })
+
   test("a picture of a batch is the picture made alone", async () => {
     const batch = await aquatint(["fox", ...draw, "--count", "3", "--json", "-o", "batch/"])
     const alone = await aquatint([

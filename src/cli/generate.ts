@@ -8,6 +8,7 @@ import {
   findInLibrary,
   type GenerateRequest,
   type GenerateResult,
+  type LoadOptions,
   type LoraRequest,
   type Picture,
   type Recipe,
@@ -39,7 +40,7 @@ interface Options
   init?: string
   mask?: string
   device: "auto"
-  dtype: string
+  dtype: NonNullable<LoadOptions["dtype"]>
   lora?: LoraRequest[]
   embedding?: string[]
   control?: string[]
@@ -114,7 +115,9 @@ function addOutputOptions(command: Command): void {
   const devices = ["auto", "cpu", "webgpu", "cuda", "dml", "coreml"]
   command
     .addOption(new Option("--device <name>", "where to run").choices(devices).default("auto"))
-    .addOption(new Option("--dtype <type>", "how to compute").choices(["auto", "fp32"]).default("auto"))
+    .addOption(
+      new Option("--dtype <type>", "how to compute").choices(["auto", "fp32", "int8"]).default("auto"),
+    )
     .option("-o, --out <path>", "file, folder or -; .png, .jpg or .webp (default: a new file here)")
     .option("--quality <n>", "of JPEG and WebP, 1..100 (default: 90)", number)
     .option("--json", "print one JSON object and nothing else (default: off)")
@@ -127,6 +130,7 @@ async function run(given: string | undefined, asked: Options, command: Command):
   const plan = await many(await request(prompt, options), options)
   const sd = await StableDiffusion.load(options.model, {
     device: options.device,
+    dtype: options.dtype,
     frugal: plan.asks.length === 1,
     vae: options.vae,
   })
@@ -159,12 +163,12 @@ async function run(given: string | undefined, asked: Options, command: Command):
 
 /** The model that walks the last steps, or null; the first one is given back when it cannot be opened. */
 async function openRefiner(
-  { refiner, device }: Options,
+  { refiner, device, dtype }: Options,
   sd: StableDiffusion,
 ): Promise<StableDiffusion | null> {
   if (refiner === undefined) return null
   try {
-    return await StableDiffusion.load(refiner, { device, frugal: true })
+    return await StableDiffusion.load(refiner, { device, dtype, frugal: true })
   } catch (error) {
     await sd.release()
     throw error
@@ -226,6 +230,7 @@ async function withRecipe(
       ...options,
       ...settings,
       ...start.settings,
+      ...(recipe.dtype ? { dtype: recipe.dtype } : {}),
       ...refiner,
       lora: found,
       model,

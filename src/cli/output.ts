@@ -154,7 +154,7 @@ export async function tell(
     timings,
     model: { name: sd.name, family: sd.files.family, hash: sha256 },
     device: sd.device,
-    dtype: "fp32",
+    dtype: sd.dtype,
     ...(adapters.length > 0 ? { adapters } : {}),
     ...(preset ? { preset } : {}),
   }

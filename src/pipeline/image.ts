@@ -7,6 +7,7 @@ import { xmpMark } from "../trust/mark.ts"
 import { behaviour, version } from "../version.ts"
 import type { AdapterReport } from "./adapters.ts"
 import { upscalerLabel } from "./hires.ts"
+import type { ComputeType } from "./networks.ts"
 import { nameOf } from "./presets.ts"
 import { comfyGraph, comfySampler } from "./recipe/comfy-graph.ts"
 import type { GenerateRequest } from "./request.ts"
@@ -32,6 +33,7 @@ interface Origin {
   folder: boolean
   scheduler: Readonly<Record<string, unknown>>
   adapters: readonly AdapterReport[]
+  dtype: ComputeType
   facts: FileFacts
 }
 
@@ -221,6 +223,7 @@ export class GeneratedImage {
         ...textFields(settings, tagged ? "" : tags),
         ...modeFields(settings),
         ...samplingFields(ask),
+        ...(this.origin.dtype === "fp32" ? [] : [["Compute type", this.origin.dtype] as [string, string]]),
         ["Behaviour", String(behaviour)],
       ],
     }

@@ -11,7 +11,7 @@ import type { Enlarger } from "./enlarge.ts"
 import { type GenerateStep, generate, type RefinerPart } from "./generate.ts"
 import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
 import { GeneratedImage, type Output } from "./image.ts"
-import type { Networks } from "./networks.ts"
+import type { ComputeType, Networks } from "./networks.ts"
 import type { FileRef, OtherFiles } from "./other-files.ts"
 import { presetFor } from "./presets.ts"
 import type { GenerateRequest } from "./request.ts"
@@ -49,6 +49,10 @@ export class Model {
   readonly name: string
   readonly files: ModelFiles
   readonly device: DeviceName
+  /** How its denoiser computes. */
+  get dtype(): ComputeType {
+    return this.networks.dtype
+  }
   private readonly vouched: Vouched
   private readonly engine: Engine
   private readonly shared: boolean
@@ -209,6 +213,7 @@ export class Model {
       folder: this.files.format === "diffusers",
       scheduler,
       adapters,
+      dtype: this.dtype,
       facts: await this.facts,
     }
     return pictures.map((picture, index) => new GeneratedImage(picture, { ...origin, index }, this.output))

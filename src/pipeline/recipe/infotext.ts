@@ -24,6 +24,7 @@ export function infotextRecipe(info: Infotext): Recipe | null {
     program,
     version: version ?? null,
     behaviour: own ? Number(fields.get("Behaviour") ?? 1) : null,
+    ...(own && fields.get("Compute type") === "int8" ? { dtype: "int8" as const } : {}),
     request: { ...requestOf(info, program), ...(hires ? { hires } : {}) },
     ...(began ? { start: startOf(info, fields) } : {}),
     model: { name: info.model ?? null, hash: info.modelHash ?? null },

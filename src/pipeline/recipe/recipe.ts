@@ -22,6 +22,8 @@ export interface Recipe {
   readonly version: string | null
   /** Which behaviour of ours drew it (see `version.ts`); of other programs null. */
   readonly behaviour?: number | null
+  /** How it was computed, where that was not single precision. */
+  readonly dtype?: "int8"
   /** What `generate` takes. */
   readonly request: Partial<Omit<GenerateRequest, "init" | "mask">>
   /** The picture began from another, which is not in its metadata: what goes with it. */
