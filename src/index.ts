@@ -50,6 +50,7 @@ export { type Examination, examine } from "./runtime/doctor.ts"
 export { spawnEngine } from "./runtime/spawn.ts"
 export { parseStrength, type Strength } from "./text/networks.ts"
 export { type EmphasisMode, emphases } from "./text/prompt.ts"
+export { xmpMark } from "./trust/mark.ts"
 export { version } from "./version.ts"
 export { type AdapterDialect, adapterDialects } from "./weights/adapters/dialects.ts"
 export {

@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs"
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { symbol } from "../src/graph/index.ts"
@@ -68,4 +69,34 @@ test("TAESD's own names are read, and a model draws with it in the place of its 
   const again = await sd.generate({ prompt: "x", steps: 2, seed: 1, init: images[0]!.picture, strength: 0.5 })
   expect(again.images).toHaveLength(1)
   await sd.release()
+})
+
+test("a TAESD beside a model draws its previews; of another family, or where there is none, they are rough", async () => {
+  const scratch = mkdtempSync(join(tmpdir(), "aquatint-preview-"))
+  const model = join(scratch, "Stable-diffusion", "model")
+  cpSync(join(import.meta.dirname, "golden", "models", "sd1-tiny"), model, { recursive: true })
+  const looks = async () => {
+    const sd = await StableDiffusion.load(model, { engine, cache: null, preview: "beside" })
+    let seen = null
+    for await (const step of sd.generate({ prompt: "x", steps: 1, width: 48, height: 40, seed: 1 }))
+      if (step.phase === "denoise") seen = await step.look?.()
+    await sd.release()
+    return seen
+  }
+  const place = join(scratch, "VAE-approx")
+  mkdirSync(place)
+  const own = (name: string) => {
+    mkdirSync(join(place, name))
+    for (const file of ["config.json", "diffusion_pytorch_model.safetensors"])
+      copyFileSync(join(folder, file), join(place, name, file))
+  }
+  own("taesdxl")
+  expect(await looks()).toBeNull()
+  // one of other widths than its config, or than the published one, is left alone
+  copyFileSync(join(folder, "taesd.safetensors"), join(place, "taesd.safetensors"))
+  expect(await looks()).toBeNull()
+  rmSync(join(place, "taesd.safetensors"))
+  own("taesd")
+  expect(await looks()).toMatchObject({ width: 48, height: 40 })
+  rmSync(scratch, { recursive: true })
 })

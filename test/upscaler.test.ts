@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { combineTiles, cutTiles, tileGrid } from "../src/image/tiles.ts"
-import { decodeImage, type Picture, StableDiffusion, toRgb } from "../src/index.ts"
+import { convert, decodeImage, type Picture, StableDiffusion, toRgb } from "../src/index.ts"
 import { UpscaleNet } from "../src/pipeline/upscaler.ts"
 import { openUpscalerFile } from "../src/pipeline/upscaler-files.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
@@ -33,6 +33,32 @@ test("what is no upscaler, and what is damaged, is refused", async () => {
   await expect(openUpscalerFile(other)).rejects.toMatchObject({ code: "UPSCALER_NOT_ONE", blame: "caller" })
   const notes = join(folder, "factors.json")
   await expect(openUpscalerFile(notes)).rejects.toMatchObject({ blame: "caller" })
+})
+
+test("a .pth is read as data, other pickled files are for convert, which writes the same network", async () => {
+  const { mkdtempSync, rmSync, copyFileSync } = await import("node:fs")
+  const { tmpdir } = await import("node:os")
+  const scratch = mkdtempSync(join(tmpdir(), "aquatint-upscaler-"))
+  const renamed = join(scratch, "real-x2.pt")
+  copyFileSync(join(folder, "real-x2.pth"), renamed)
+  await expect(openUpscalerFile(renamed)).rejects.toMatchObject({
+    code: "MODEL_PICKLE",
+    hint: expect.stringContaining("aquatint convert real-x2.pt real-x2.safetensors"),
+  })
+  const written = join(scratch, "real-x2.safetensors")
+  await convert(renamed, written)
+  const nets = await Promise.all(
+    [join(folder, "real-x2.pth"), written].map(
+      async (path) => new UpscaleNet(await openUpscalerFile(path), engine, "cpu"),
+    ),
+  )
+  const [first, second] = [
+    await nets[0]!.enlarge(await picture("picture.png")),
+    await nets[1]!.enlarge(await picture("picture.png")),
+  ]
+  expect(second.data).toEqual(first.data)
+  for (const net of nets) await net.release()
+  rmSync(scratch, { recursive: true })
 })
 
 test("tiles of a picture put together give it back", async () => {

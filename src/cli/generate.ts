@@ -23,6 +23,7 @@ import { addManyOptions, type ManyOptions, many, together } from "./many.ts"
 import { addModeOptions, type HiresOptions, withHires } from "./modes.ts"
 import { number } from "./options.ts"
 import { checkTarget, type OutputOptions, save, tell, writeTrace } from "./output.ts"
+import { Previews } from "./previews.ts"
 import { Progress } from "./progress.ts"
 
 interface Options
@@ -45,6 +46,8 @@ interface Options
   embedding?: string[]
   control?: string[]
   vae?: string
+  preview?: string
+  previewVae?: string
   refiner?: string
   refinerAt?: number
 }
@@ -120,6 +123,11 @@ function addOutputOptions(command: Command): void {
     )
     .option("-o, --out <path>", "file, folder or -; .png, .jpg or .webp (default: a new file here)")
     .option("--quality <n>", "of JPEG and WebP, 1..100 (default: 90)", number)
+    .option("--preview <file>", "write the unfinished picture here while drawing, as PNG (default: none)")
+    .option(
+      "--preview-vae <path>",
+      "TAESD that decodes previews: folder or file (default: one beside the model, else rough)",
+    )
     .option("--json", "print one JSON object and nothing else (default: off)")
     .option("--trace <file>", "write the tensors of the run as .safetensors (default: none)")
 }
@@ -133,10 +141,12 @@ async function run(given: string | undefined, asked: Options, command: Command):
     dtype: options.dtype,
     frugal: plan.asks.length === 1,
     vae: options.vae,
+    preview: options.preview === undefined ? undefined : (options.previewVae ?? "beside"),
   })
   const finer = await openRefiner(options, sd)
   const { refinerAt: at } = options
   const refined = finer ? { refiner: { model: finer, ...(at === undefined ? {} : { at }) } } : {}
+  const previews = options.preview === undefined ? null : new Previews(options.preview)
   const progress = options.json || !process.stderr.isTTY ? null : new Progress(process.stderr)
   try {
     const results: GenerateResult[] = []
@@ -146,7 +156,10 @@ async function run(given: string | undefined, asked: Options, command: Command):
     for (const asks of plan.asks) {
       const ask = { ...asks, ...skip }
       const generation = sd.generate({ ...ask, ...refined }, { trace: options.trace !== undefined })
-      for await (const step of generation) progress?.show(step)
+      for await (const step of generation) {
+        progress?.show(step)
+        await previews?.show(step)
+      }
       results.push(await generation)
     }
     progress?.done()
@@ -156,6 +169,7 @@ async function run(given: string | undefined, asked: Options, command: Command):
     await tell(sd, result, paths, options)
   } finally {
     progress?.done()
+    await previews?.done()
     await finer?.release()
     await sd.release()
   }
@@ -298,6 +312,8 @@ async function request(prompt: string, options: Options): Promise<GenerateReques
     embedding: embeddings,
     control: controls,
     vae: _v,
+    preview: _pv,
+    previewVae: _pt,
     refiner: _r,
     refinerAt: _ra,
     init,

@@ -8,6 +8,7 @@ import type { Component } from "../weights/model-files.ts"
 import { openSafetensors, withFile } from "../weights/open-file.ts"
 import { seesWith } from "./image-prompts.ts"
 import type { Guide, OpenedFile } from "./other-files.ts"
+import { refusePickle } from "./pickled.ts"
 
 /** Folders in which programs keep what goes beside a model, by what it is. */
 const folders = {
@@ -164,13 +165,6 @@ async function sound(path: string, open: (path: string) => Promise<Component>): 
 }
 
 const vouched = new Set<string>()
-
-function refusePickle(path: string): never {
-  fail("MODEL_PICKLE", `${path} is a pickled file`, {
-    hint: "such files can hold programs and are not opened; turn it into .safetensors with aquatint convert",
-    file: path,
-  })
-}
 
 const known = new Map<string, OpenedFile>()
 

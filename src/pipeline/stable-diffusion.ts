@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
-import { fail } from "../errors.ts"
+import { AquatintError, fail } from "../errors.ts"
 import { encodeImage } from "../image/codec.ts"
 import { chooseDevice } from "../runtime/devices.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
@@ -18,6 +18,8 @@ import { vouch } from "./facts.ts"
 import { readIfThere, writeAtomic } from "./files.ts"
 import { Model } from "./model.ts"
 import { type ComputeType, Networks } from "./networks.ts"
+import { refusePickle } from "./pickled.ts"
+import { findPreviewVae } from "./preview-files.ts"
 import { openTokenizers } from "./tokenizers.ts"
 import { openUpscalerFile } from "./upscaler-files.ts"
 
@@ -34,7 +36,10 @@ export interface LoadOptions {
   vae?: string
   /** The file that a prompt means by `<lora:NAME>`; default: one of that name beside the model. */
   lora?: (name: string) => string | Promise<string>
-  /** A small autoencoder (TAESD) that decodes previews: folder or file. Default: previews are rough. */
+  /**
+   * A small autoencoder (TAESD) that decodes previews: folder or file, or `beside` for the one that lies beside the model,
+   * if there is one. Default: previews are rough.
+   */
   preview?: string
   /** An engine to share; it is not ended by `release`. Default: a child process of this model's own. */
   engine?: Engine
@@ -61,8 +66,7 @@ export class StableDiffusion extends Model {
       const networks = new Networks(files, engine, device, {
         dtype: options.dtype === "int8" ? "int8" : "fp32",
       })
-      if (options.preview !== undefined)
-        networks.addPreviewer(await openVae(options.preview, { family: files.family }))
+      await addPreviewer(networks, files, options.preview)
       await tryDevice(engine, device)
       const vouched = vouch(files, options.cache)
       const tokenizers = await openTokenizers(files, (folder, file) => readIfThere(join(folder, file)))
@@ -102,6 +106,19 @@ export class StableDiffusion extends Model {
   }
 }
 
+async function addPreviewer(networks: Networks, files: ModelFiles, preview: string | undefined) {
+  if (preview === undefined) return
+  const { path, family } = files
+  if (preview !== "beside") return networks.addPreviewer(await openVae(preview, { family }))
+  const found = await findPreviewVae(path, family)
+  try {
+    if (found) networks.addPreviewer(found)
+  } catch (error) {
+    // nobody asked for this file: previews stay rough
+    if (!(error instanceof AquatintError)) throw error
+  }
+}
+
 /** The model that comes with the package. */
 export const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", import.meta.url))
 
@@ -128,10 +145,6 @@ export async function openModel(name: string): Promise<ModelFiles> {
     })
   }
   if (found.isDirectory()) return openFolder(path)
-  if (/\.(ckpt|pt|pth|bin)$/i.test(path))
-    fail("MODEL_PICKLE", `${name} is a pickled checkpoint`, {
-      hint: `read it as data and write it anew: aquatint convert ${basename(path)} ${basename(path).replace(/\.\w+$/, "")}.safetensors`,
-      file: path,
-    })
+  if (/\.(ckpt|pt|pth|bin)$/i.test(path)) refusePickle(path)
   return openSingleFile(path)
 }

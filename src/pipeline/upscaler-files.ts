@@ -6,23 +6,26 @@ import { withFile } from "../weights/open-file.ts"
 import { readSafetensorsHeader } from "../weights/safetensors.ts"
 import { openTorchFile, verifyChecksums } from "../weights/torch-file.ts"
 import type { TensorView } from "../weights/view.ts"
+import { refusePickle } from "./pickled.ts"
 import { type OpenedUpscaler, openedUpscaler } from "./upscaler.ts"
 
 const known = new Map<string, OpenedUpscaler>()
 
 /**
- * Opens an upscaler's file, `.safetensors` or one of torch.save (`.pth`), which is read as data: nothing in it is called.
+ * Opens an upscaler's file, `.safetensors` or one of torch.save (`.pth`, the form that upscalers are published in), which is
+ * read as data: nothing in it is called. Pickled files of other endings are for `convert`.
  * Checksums are compared and NaN refused, once per state of the file.
- * @throws UPSCALER_NOT_ONE, WEIGHTS_*, TORCH_*, PICKLE_*, ZIP_*, SAFETENSORS_*
+ * @throws UPSCALER_NOT_ONE, MODEL_PICKLE, WEIGHTS_*, TORCH_*, PICKLE_*, ZIP_*, SAFETENSORS_*
  */
 export async function openUpscalerFile(path: string): Promise<OpenedUpscaler> {
   const { ino, size, mtimeMs } = await stat(path)
   const id = `${path} ${ino} ${size} ${mtimeMs}`
   const hit = known.get(id)
   if (hit) return hit
+  if (/\.(ckpt|pt|bin)$/i.test(path)) refusePickle(path)
   const name = basename(path).replace(/\.[^.]+$/, "")
   const opened = await withFile(path, async (source) => {
-    const torch = /\.(pth|pt|bin|ckpt)$/i.test(path)
+    const torch = /\.pth$/i.test(path)
     const tensors = torch ? await pickled(source, path) : (await readSafetensorsHeader(source)).tensors
     await scanFinite(tensors.values(), async (_file, into, position) => {
       into.set(await source.read(position, into.length))

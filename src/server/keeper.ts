@@ -26,12 +26,15 @@ export const loadChild =
   (device: "auto", lora?: (name: string) => string): Load =>
   async (model) => {
     const engine = spawnEngine()
-    const sd = await StableDiffusion.load(model.path, { device, engine, ...(lora ? { lora } : {}) }).catch(
-      async (error) => {
-        await engine.close()
-        throw error
-      },
-    )
+    const sd = await StableDiffusion.load(model.path, {
+      device,
+      engine,
+      preview: "beside",
+      ...(lora ? { lora } : {}),
+    }).catch(async (error) => {
+      await engine.close()
+      throw error
+    })
     return {
       generate: (ask, signal, attention = false) => sd.generate(ask, { signal, attention }),
       memory: () => residentBytes(engine.pid),

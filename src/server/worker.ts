@@ -356,6 +356,7 @@ class Teller {
     steps: number
     progress: number
     preview(): Parameters<typeof encodeImage>[0] | null
+    look?(): Promise<Parameters<typeof encodeImage>[0] | null>
   }): Promise<boolean> {
     const now = performance.now()
     if (now - this.last < pace) return true
@@ -369,7 +370,7 @@ class Teller {
       progress: step.progress,
       remaining: step.progress > 0.02 ? (elapsed / step.progress) * (1 - step.progress) : null,
     }
-    const seen = step.preview()
+    const seen = (await step.look?.()) ?? step.preview()
     const preview = seen ? Buffer.from(await encodeImage(seen, { format: "png" })).toString("base64") : null
     return note(this.options.db, this.hold, this.options.lease, progress, preview)
   }

@@ -117,7 +117,10 @@ function notedAlphas(metadata: ReadonlyMap<string, string>) {
   }
   return (scope: string, module: string): number | undefined => {
     const patterns = notes[`${scope}.alpha_pattern`] as Record<string, unknown> | undefined
-    const value = patterns?.[module] ?? notes[`${scope}.lora_alpha`]
+    const special = Object.entries(patterns ?? {}).find(
+      ([key]) => module === key || module.endsWith(`.${key}`),
+    )
+    const value = special?.[1] ?? notes[`${scope}.lora_alpha`]
     return typeof value === "number" ? value : undefined
   }
 }
@@ -187,6 +190,9 @@ function asDiffusers(modules: readonly Module[], { path, metadata }: AdapterSour
   return { tensors, metadata: new Map([...kept, ...type, [NOTES, JSON.stringify(notesOf(modules))]]) }
 }
 
+/** A module as PEFT looks for it: by the end of its path, which begins with text_model in some versions of transformers. */
+const wanted = (path: string) => path.replace(/^text_model\./, "")
+
 /** PEFT's config of every network, the way diffusers packs them. */
 function notesOf(modules: readonly Module[]): Record<string, unknown> {
   const notes: Record<string, unknown> = {}
@@ -196,11 +202,11 @@ function notesOf(modules: readonly Module[]): Record<string, unknown> {
     const odd = own.filter(({ rank, alpha = rank }) => rank !== r || alpha !== first)
     notes[`${scope}.r`] = r
     notes[`${scope}.lora_alpha`] = first
-    notes[`${scope}.rank_pattern`] = Object.fromEntries(odd.map(({ path, rank }) => [path, rank]))
+    notes[`${scope}.rank_pattern`] = Object.fromEntries(odd.map(({ path, rank }) => [wanted(path), rank]))
     notes[`${scope}.alpha_pattern`] = Object.fromEntries(
-      odd.map(({ path, rank, alpha = rank }) => [path, alpha]),
+      odd.map(({ path, rank, alpha = rank }) => [wanted(path), alpha]),
     )
-    notes[`${scope}.target_modules`] = own.map(({ path }) => path).sort()
+    notes[`${scope}.target_modules`] = own.map(({ path }) => wanted(path)).sort()
     notes[`${scope}.use_dora`] = own.some(({ parts }) => parts.has("magnitude") || parts.has("dora_scale"))
   }
   return notes
