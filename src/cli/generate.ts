@@ -17,6 +17,7 @@ import {
   StableDiffusion,
   samplerIds,
   scheduleIds,
+  speeds,
 } from "../index.ts"
 import { another, control, lora } from "./adapters.ts"
 import { addManyOptions, type ManyOptions, many, together } from "./many.ts"
@@ -88,6 +89,12 @@ function addPictureOptions(command: Command): void {
     .option("--count <n>", "number of pictures; picture i uses seed + i (default: 1)", number)
     .addOption(new Option("--rng <kind>", "noise as torch draws it").choices(["cpu", "cuda"]).default("cpu"))
     .option("--guidance-rescale <share>", "rescale of guided predictions, 0..1 (default: 0)", number)
+    .addOption(
+      new Option("--speed <name>", "fast leaves out work at a small price").choices(speeds).default("exact"),
+    )
+    .option("--step-cache <n>", "run the network's deep part at every nth step (default: by speed)", number)
+    .option("--guidance-start <share>", "where on the way guidance begins (default: by speed)", number)
+    .option("--guidance-end <share>", "where on the way guidance ends (default: by speed)", number)
 }
 
 /** What goes in beside the prompt, and how it is read. */

@@ -52,6 +52,10 @@ export interface Sampling {
   run(run: SampleRun): AsyncGenerator<Step, Float32Array>
 }
 
+/** How often the denoiser is called, as far as it is known before. */
+export const callsOf = ({ timesteps, steps }: Pick<Sampling, "timesteps" | "steps">): number =>
+  timesteps.length || steps
+
 export interface SamplingOptions {
   readonly steps: number
   /** Image to image: only the last `int(steps * strength)` steps run. 1 (or absent) is text to image. */

@@ -182,8 +182,15 @@ class UpBlock extends Module<{
   )
   upsamplers = this.c.last ? [] : [new Upsample({ channels: this.out })]
 
-  forward(x: Tensor, skips: Tensor[], { temb, context, images }: Flow): Tensor {
-    const h = this.resnets.reduce((y, resnet, i) => {
+  /** @param entered what the last layer gets for what comes up to it */
+  forward(
+    x: Tensor,
+    skips: Tensor[],
+    { temb, context, images }: Flow,
+    entered: (h: Tensor) => Tensor = (h) => h,
+  ): Tensor {
+    const h = this.resnets.reduce((below, resnet, i) => {
+      const y = i === this.resnets.length - 1 ? entered(below) : below
       const joined = resnet.forward(concat([y, skips.pop()!], 1), temb)
       return this.attentions[i]?.forward(joined, context, images) ?? joined
     }, x)
@@ -230,6 +237,8 @@ export interface Extras {
   features?: readonly number[]
   /** Pictures that speak beside the prompt. */
   images?: readonly ImagePrompt[]
+  /** Takes what comes up to the network's last layer, and gives what goes on in its place. */
+  deep?: (h: Tensor) => Tensor
 }
 
 /** Time, guidance and size embeddings in one vector: b time. */
@@ -319,7 +328,8 @@ export class UNet extends Module<UNetConfig> {
       skips = skips.map((s, i) => told(i, s))
       h = told(count, h)
     }
-    for (const block of this.upBlocks) h = block.forward(h, skips, flow)
+    for (const block of this.upBlocks)
+      h = block.forward(h, skips, flow, block === this.upBlocks.at(-1) ? extras.deep : undefined)
     return this.convOut.forward(act(this.c.act_fn)(this.convNormOut.forward(h)))
   }
 }
@@ -328,6 +338,8 @@ export class UNet extends Module<UNetConfig> {
 export interface UNetParts extends Pick<Extras, "controls" | "features"> {
   /** Image prompts, by the name before their weights' names and the number of their tokens: inputs `image0`, `image0.scale` ... */
   images?: readonly { id: string; tokens: number }[]
+  /** What comes up to the last layer: told as the output `deep`, or given as the input `deep`; all before falls away then. */
+  deep?: "told" | "given"
 }
 
 /**
@@ -337,7 +349,7 @@ export interface UNetParts extends Pick<Extras, "controls" | "features"> {
 export function unetGraph(
   c: UNetConfig,
   sizes: { b: Dim; h: Dim; w: Dim; tokens: Dim },
-  { controls = 0, features = [], images = [] }: UNetParts = {},
+  { controls = 0, features = [], images = [], deep }: UNetParts = {},
 ): { net: UNet; graph: Graph } {
   const net = bind(new UNet(c))
   const { context, extras } = conditionInputs(c, sizes)
@@ -346,13 +358,18 @@ export function unetGraph(
     tokens: input(`image${i}`, [sizes.b, tokens, context.shape[2]!]),
     scale: input(`image${i}.scale`, [1, 1, 1]),
   }))
+  const told: Record<string, Tensor> = {}
+  const pass = (h: Tensor): Tensor => {
+    if (deep === "told") told.deep = h
+    return deep === "given" ? input("deep", h.shape) : h
+  }
   const out = net.forward(
     input("latents", [sizes.b, c.in_channels, sizes.h, sizes.w]),
     input("timestep", [1]),
     context,
-    { ...extras, controls, features, images: prompts },
+    { ...extras, controls, features, images: prompts, deep: pass },
   )
-  return { net, graph: { outputs: { out } } }
+  return { net, graph: { outputs: { out, ...told } } }
 }
 
 /** The inputs beside latents and time that a configuration asks for. */

@@ -5,7 +5,8 @@ import type { Strength } from "../text/networks.ts"
 import { strengthAt } from "../text/networks.ts"
 import type { Adapter, AdapterModule } from "../weights/adapters/adapter.ts"
 import { delta } from "../weights/adapters/delta.ts"
-import { type Networks, storedView } from "./networks.ts"
+import type { Networks } from "./networks.ts"
+import { storedView } from "./stored.ts"
 
 /** An adapter in force, with its strengths. */
 export interface ActiveAdapter {

@@ -1,4 +1,4 @@
-import type { Sampling } from "../diffusion/types.ts"
+import { callsOf, type Sampling } from "../diffusion/types.ts"
 import type { Picture } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
 import { f32, i64 } from "../runtime/engine.ts"
@@ -85,11 +85,13 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
   const scene = sceneOf(settings)
   const began = now()
   yield still("text", 0)
-  const rows = new Rows(networks, job.plan, settings)
+  const rows = new Rows(networks, job.plan, { ...settings, calls: callsOf(job.sampling) })
   await rows.prepare() // τ(y)    n 77 d
   const second = await prepareSecond(job, sized)
   const { refiner } = job
-  const finer = refiner ? new Rows(refiner.networks, refiner.plan, refiner.settings) : null
+  const finer = refiner
+    ? new Rows(refiner.networks, refiner.plan, { ...refiner.settings, calls: callsOf(refiner.sampling) })
+    : null
   await finer?.prepare()
   traceText(job, rows)
   if (frugal) await networks.release("text")
@@ -103,19 +105,26 @@ export async function* generate(job: Job): AsyncGenerator<GenerateStep, Picture[
   for (const [i, drawn] of noises.entries())
     if (refiner && finer) latents[i] = yield* refine(job, refiner, finer, sized, i, drawn, latents[i]!)
   job.timed("denoise", now() - denoising)
+  return yield* develop(job, scene, latents, second?.sized ?? sized)
+}
+
+/** Latents become pictures. */
+async function* develop(
+  job: Job,
+  scene: Scene | null,
+  latents: readonly Float32Array[],
+  sized: Sized,
+): AsyncGenerator<GenerateStep, Picture[]> {
+  const { networks, settings, refiner } = job
   const decoding = now()
   const pictures: Picture[] = []
   for (const [i, z] of latents.entries()) {
     job.signal?.throwIfAborted()
     yield still("decode", (settings.count + i * 0.1) / (settings.count * 1.1), i)
-    const drawn = await decode(
-      refiner ? { ...job, networks: refiner.networks } : job,
-      z,
-      second?.sized ?? sized,
-    ) // D(z_0)  1 3 8h 8w
+    const drawn = await decode(refiner ? { ...job, networks: refiner.networks } : job, z, sized) // D(z_0)  1 3 8h 8w
     pictures.push(await enlarged(job, scene ? scene.finish(drawn) : drawn))
   }
-  if (frugal) await networks.release("vae")
+  if (job.frugal) await networks.release("vae")
   job.timed("decode", now() - decoding)
   return pictures
 }
@@ -197,7 +206,8 @@ async function prepareSecond(job: Job, sized: Sized): Promise<SecondPass | null>
   if (!second) return null
   const { hires } = second
   const { width, height, cfg } = hires
-  const rows = new Rows(networks, second.plan, { ...settings, width, height, cfg })
+  const calls = callsOf(second.sampling)
+  const rows = new Rows(networks, second.plan, { ...settings, width, height, cfg, calls })
   await rows.prepare()
   const size = [height / settings.factor, width / settings.factor] as const
   return { hires, rows, sampling: second.sampling, sized: { ...sized, size } }

@@ -84,6 +84,15 @@ function textFields({ promptSyntax, emphasis }: Settings, adapters: string): [st
   ]
 }
 
+/** Shortcuts that were taken. */
+function shortcutFields({ shortcuts: s }: Settings): [string, string][] {
+  return [
+    ...(s.stepCache > 1 ? [["Step cache", String(s.stepCache)] as [string, string]] : []),
+    ...(s.guidanceStart > 0 ? [["Guidance start", String(s.guidanceStart)] as [string, string]] : []),
+    ...(s.guidanceEnd < 1 ? [["Guidance end", String(s.guidanceEnd)] as [string, string]] : []),
+  ]
+}
+
 function samplingFields({ eta, guidanceRescale, refiner }: GenerateRequest): [string, string][] {
   return [
     ...(eta ? [["Eta DDIM", String(eta)] as [string, string]] : []),
@@ -223,6 +232,7 @@ export class GeneratedImage {
         ...textFields(settings, tagged ? "" : tags),
         ...modeFields(settings),
         ...samplingFields(ask),
+        ...shortcutFields(settings),
         ...(this.origin.dtype === "fp32" ? [] : [["Compute type", this.origin.dtype] as [string, string]]),
         ["Behaviour", String(behaviour)],
       ],

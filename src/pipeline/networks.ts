@@ -3,7 +3,6 @@ import {
   type Dim,
   type Graph,
   mulDim,
-  type StoredDType,
   type StoredTensor,
   symbol,
   type Wrap,
@@ -44,6 +43,8 @@ import { adapterTarget } from "../weights/adapters/targets.ts"
 import { fitWeights } from "../weights/fit.ts"
 import type { Component, ModelFiles } from "../weights/model-files.ts"
 import type { TensorView } from "../weights/view.ts"
+import { checkBlocks, fitsUnet } from "./network-checks.ts"
+import { storedView } from "./stored.ts"
 import type { AnyVae } from "./vae.ts"
 
 /** `int8`: the denoiser's products in eight-bit integers, all else in single precision. */
@@ -185,9 +186,9 @@ export class Networks {
     { watched = false, wrap = null }: { watched?: boolean; wrap?: Wrap | null } = {},
   ): Promise<Program> {
     const { unit, sizes } = this.sizes(height, width)
-    const { controls = 0, features = [], images = [] } = parts
+    const { controls = 0, features = [], images = [], deep = "" } = parts
     const more = images.map(({ id }) => id)
-    const name = `unet ${unit} ${controls} ${features} ${more}${watched ? " watched" : ""}${wrapKey(wrap)}`
+    const name = `unet ${unit} ${controls} ${features} ${more}${deep}${watched ? " watched" : ""}${wrapKey(wrap)}`
     const inputs = images.flatMap((_, i) => [`image${i}`, `image${i}.scale`])
     const graph = () => {
       const plain = wrapped(unetGraph(this.unet, sizes, parts).graph, wrap)
@@ -352,59 +353,8 @@ function sizeIds(
 /** Inputs of the denoiser that change seldom, slowest first. */
 const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]
 
-function fitsUnet(control: ControlNetConfig, unet: UNetConfig, file: string | undefined): void {
-  const about = (c: UNetConfig) =>
-    [
-      c.block_out_channels,
-      c.down.map((l) => l.layers),
-      c.down.map((l) => (l.attention ? l.context : 0)),
-    ].join("; ")
-  const told = (c: UNetConfig) =>
-    `${c.down.find((l) => l.attention)?.context} wide text at ${c.block_out_channels.join(", ")} channels`
-  if (about(control.unet) !== about(unet))
-    fail("CONTROLNET_FAMILY", `the ControlNet reads ${told(control.unet)}, the model ${told(unet)}`, {
-      file,
-      hint: "it was made for another family of models",
-    })
-}
-
 /** Names for a height and a width, as multiples of the first unit that divides both. */
 function sides(units: readonly number[], height: number, width: number): { unit: number; h: Dim; w: Dim } {
   const unit = units.find((n) => height % n === 0 && width % n === 0) ?? 1
   return { unit, h: mulDim(unit, symbol("h")), w: mulDim(unit, symbol("w")) }
-}
-
-/** A config of a few bytes must not ask for a network of millions of parts: each block has several tensors. */
-function checkBlocks({ down, up }: UNetConfig, { weights, files }: Component): void {
-  const blocks = [...down, ...up]
-    .flatMap(({ layers, attention, depth }) => [layers, ...(attention ? depth : [])])
-    .reduce((sum, n) => sum + n, 0)
-  if (blocks > weights.size)
-    fail("MODEL_CONFIG", `U-Net config: ${blocks} blocks for the ${weights.size} tensors of its file`, {
-      file: files[0],
-      hint: "fetch config.json and weights again, from one place",
-    })
-}
-
-const dtypes: Partial<Record<TensorView["dtype"], StoredDType>> = {
-  F32: "f32",
-  F16: "f16",
-  BF16: "bf16",
-  F64: "f64",
-}
-
-/** A view as the runtime takes it. */
-export function storedView(view: TensorView): StoredTensor {
-  const dtype =
-    dtypes[view.dtype] ??
-    fail("WEIGHTS_DTYPE", `${view.file}: ${view.name} is stored as ${view.dtype}`, {
-      file: view.file,
-      hint: "convert the file to F16 or F32",
-    })
-  return {
-    dtype,
-    shape: view.shape,
-    bytes: { location: view.file, offset: view.offset, length: view.length },
-    ...(view.transposed ? { transposed: true } : {}),
-  }
 }

@@ -7,6 +7,7 @@ import type { ControlRequest } from "./control.ts"
 import { checkHires, type HiresRequest } from "./hires.ts"
 import type { Model } from "./model.ts"
 import type { FileRef } from "./other-files.ts"
+import { type Speed, speeds } from "./shortcuts.ts"
 
 /** A LoRA or one of its kin (LoCon, LoHa, LoKr, DoRA) and how strongly it acts. */
 export interface LoraRequest {
@@ -108,6 +109,13 @@ export interface GenerateRequest {
   imageCfg?: number
   /** Rescale of guided predictions (Lin et al. 2024, sec. 3.4), 0..1, default 0. */
   guidanceRescale?: number
+  /** `fast` leaves out work that changes the picture a little; default `exact`. */
+  speed?: Speed
+  /** The network's deep part runs at every so many calls, 1 (always) to 10; default: by `speed`. */
+  stepCache?: number
+  /** Shares of the way between which guidance is applied, 0 and 1; default: by `speed`. */
+  guidanceStart?: number
+  guidanceEnd?: number
   promptSyntax?: "a1111" | "comfy" | "compel" | "plain"
   /** How A1111's syntax weighs words (its "Emphasis mode"), default `original`. */
   emphasis?: EmphasisMode
@@ -142,6 +150,9 @@ const ranges: Partial<Record<keyof GenerateRequest, Range>> = {
   strength: [0, 1, "real"],
   imageCfg: [0, 100, "real"],
   guidanceRescale: [0, 1, "real"],
+  stepCache: [1, 10, "whole"],
+  guidanceStart: [0, 1, "real"],
+  guidanceEnd: [0, 1, "real"],
   maskPadding: [0, 1024, "whole"],
   maskBlur: [0, 256, "real"],
   upscale: [1, 8, "real"],
@@ -163,6 +174,7 @@ export function checkRequest(ask: GenerateRequest): void {
   checkInpainting(ask)
   if (ask.sdUpscale) checkSdUpscale(ask.sdUpscale, ask)
   checkChoice("tiling", ask.tiling, tilings)
+  checkChoice("speed", ask.speed, speeds)
   checkChoice("emphasis", ask.emphasis, emphases)
   checkRange("seedFrom.width", ask.seedFrom?.width, [8, 8192, "whole"])
   checkRange("seedFrom.height", ask.seedFrom?.height, [8, 8192, "whole"])

@@ -1,13 +1,13 @@
 import { composed, guided, instructed, rescaled } from "../diffusion/guidance.ts"
 import type { Feed } from "../runtime/engine.ts"
 import { f32, type Value } from "../runtime/engine.ts"
-import type { Program } from "../runtime/program.ts"
 import { entryAt } from "../text/a1111.ts"
 import type { AttentionSum } from "./attention.ts"
 import { type Embedding, encodeTexts, guidanceEmbedding, stackRows, zeroEmbedding } from "./conditioning.ts"
 import type { Controls } from "./control.ts"
 import type { Networks } from "./networks.ts"
 import type { PromptPlan, Scheduled } from "./prompt.ts"
+import { type Denoise, guidedAt, type Shortcuts } from "./shortcuts.ts"
 
 export interface RowOptions {
   readonly cfg: number
@@ -20,6 +20,21 @@ export interface RowOptions {
   readonly height: number
   /** The second guidance of instruct-pix2pix. */
   readonly instruct: boolean
+  readonly shortcuts: Shortcuts
+  /** Denoiser calls of the whole way. */
+  readonly calls: number
+}
+
+/** One call for one picture. */
+export interface Call {
+  /** c h w */
+  readonly x: Float32Array
+  readonly t: number
+  readonly index: number
+  readonly size: readonly [number, number]
+  readonly extra: ExtraChannels
+  readonly controls: Controls | null
+  readonly watch: AttentionSum | null
 }
 
 /** diffusers' aesthetic scores for the prompt and for the negative prompt. */
@@ -46,6 +61,14 @@ export class Rows {
   get guided(): boolean {
     const several = this.plan.positive.length > 1 || this.plan.positive[0]!.weight !== 1
     return (this.options.cfg > 1 || several) && !this.networks.unet.time_cond_proj_dim
+  }
+
+  /** Whether this call has a row for the negative prompt. */
+  private guidedAt(call: number): boolean {
+    const { shortcuts, calls, instruct } = this.options
+    // parts of a prompt are weighed against the negative one
+    const always = instruct || this.plan.positive.length > 1
+    return this.guided && (always || guidedAt(shortcuts, call, calls))
   }
 
   /** Encodes every text that some step needs, so that the encoders can go. */
@@ -84,20 +107,21 @@ export class Rows {
   /** Inputs that follow from the prompt; the same objects while nothing changes, so that the engine keeps its own results. */
   private inputs(call: number): Record<string, Value> {
     const conds = this.plan.positive.map((p) => this.current(p.schedule, call))
-    const key = [...conds, this.guided ? this.current(this.plan.negative, call) : null]
+    const guided = this.guidedAt(call)
+    const key = [...conds, guided ? this.current(this.plan.negative, call) : null]
       .map((e) => [...this.embeddings.values()].indexOf(e!))
       .join()
     const known = this.stacks.get(key)
     if (known) return known
-    const { uncond } = this.embeddingsAt(call)
+    const uncond = guided ? this.embeddingsAt(call).uncond : null
     const rows =
       uncond === null ? conds : this.options.instruct ? [conds[0]!, uncond, uncond] : [uncond, ...conds]
-    const made = this.stack(rows)
+    const made = this.stack(rows, uncond !== null)
     this.stacks.set(key, made)
     return made
   }
 
-  private stack(rows: readonly Embedding[]): Record<string, Value> {
+  private stack(rows: readonly Embedding[], guided: boolean): Record<string, Value> {
     const { unet } = this.networks
     const { width, height, cfg } = this.options
     const inputs: Record<string, Value> = { context: stackRows(rows.map((r) => r.context)) }
@@ -106,7 +130,7 @@ export class Rows {
       inputs.time_ids = stackRows(
         rows.map((_, row) => {
           // the refiner reads how much a picture of the training was liked (Podell et al. 2023, sec. 2.5)
-          const negative = this.guided && row === 0
+          const negative = guided && row === 0
           const rest = unet.sizeIds === 5 ? [negative ? DISLIKED : LIKED] : [height, width]
           return f32(Float32Array.of(height, width, 0, 0, ...rest), [1, unet.sizeIds])
         }),
@@ -117,18 +141,9 @@ export class Rows {
     return inputs
   }
 
-  /** One guided call: x is one picture's latents, c h w. */
-  async predict(
-    net: Program,
-    x: Float32Array,
-    t: number,
-    call: number,
-    size: readonly [number, number],
-    extra: ExtraChannels,
-    controls: Controls | null = null,
-    watch: AttentionSum | null = null,
-  ): Promise<Float32Array> {
-    const inputs = this.inputs(call)
+  /** One guided call. */
+  async predict(net: Denoise, { x, t, index, size, extra, controls, watch }: Call): Promise<Float32Array> {
+    const inputs = this.inputs(index)
     const rows = inputs.context!.shape[0]!
     const channels = this.networks.unet.in_channels
     const one = channels * size[0] * size[1]
@@ -142,7 +157,8 @@ export class Rows {
         )
     }
     const shared = { ...inputs, timestep: f32(Float32Array.of(t), [1]) }
-    const about = { index: call, rows, size, guided: this.guided, instruct: this.options.instruct }
+    const guided = this.guidedAt(index)
+    const about = { index, rows, size, guided, instruct: this.options.instruct }
     const told: Record<string, Feed> = (await controls?.residuals(shared, x, about)) ?? {}
     const outputs = await net.run({
       ...shared,
@@ -152,15 +168,16 @@ export class Rows {
     const { out } = outputs
     await controls?.free(told)
     // the prompt's row: behind the negative one, but first with instructions
-    if (this.readsFirst(call)) watch?.add(outputs, this.guided && !this.options.instruct ? 1 : 0)
-    return this.combine(out!.data as Float32Array, rows)
+    if (this.readsFirst(index)) watch?.add(outputs, guided && !this.options.instruct ? 1 : 0)
+    return guided
+      ? this.combine(out!.data as Float32Array, rows)
+      : (out!.data as Float32Array).slice(0, out!.data.length / rows)
   }
 
   private combine(out: Float32Array, rows: number): Float32Array {
     const { cfg, imageCfg, guidanceRescale, instruct } = this.options
     const one = out.length / rows
     const row = (r: number) => out.subarray(r * one, (r + 1) * one)
-    if (!this.guided) return row(0).slice()
     if (instruct) return instructed(row(0), row(1), row(2), cfg, imageCfg)
     const parts = this.plan.positive
     const plain = parts.length === 1 && parts[0]!.weight === 1

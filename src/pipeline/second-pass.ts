@@ -1,5 +1,5 @@
 import { interpolate } from "../diffusion/interpolate.ts"
-import type { Sampling } from "../diffusion/types.ts"
+import { callsOf, type Sampling } from "../diffusion/types.ts"
 import { planesFromPicture } from "../image/pixels.ts"
 import { cut } from "../image/region.ts"
 import { f32 } from "../runtime/engine.ts"
@@ -44,7 +44,7 @@ export async function* secondPass(
   const start = { x: sampling.noised(x0, noise), extra: null, protect: null }
   const { width, height } = hires
   // adapters that follow the run begin anew, over as many calls as this pass has
-  const [before, here] = [job.sampling, sampling].map((s) => s.timesteps.length || s.steps)
+  const [before, here] = [job.sampling, sampling].map(callsOf)
   const at = (call: number) => job.at?.(Math.trunc((call * before!) / here!)) ?? Promise.resolve()
   const pass = { width, height, rows, sampling, sized, start, at, about, traced: "hires.timesteps" }
   return yield* walk(job, { ...pass, noise: drawn.noise, seed: drawn.seed })

@@ -11,6 +11,7 @@ import type { FileRef } from "./other-files.ts"
 import type { Preset } from "./presets.ts"
 import { checkRequest, checkSize, type Fill, type GenerateRequest, type InpaintArea } from "./request.ts"
 import { extended } from "./scene.ts"
+import { type Shortcuts, shortcutsOf } from "./shortcuts.ts"
 
 /** A request with every default filled in from the model. */
 export interface Settings {
@@ -22,6 +23,7 @@ export interface Settings {
   readonly cfg: number
   readonly imageCfg: number
   readonly guidanceRescale: number
+  readonly shortcuts: Shortcuts
   readonly clipSkip: number | undefined
   readonly seed: number
   readonly width: number
@@ -138,6 +140,18 @@ function checkChannels(channels: number, latents: number, ask: GenerateRequest, 
   }
 }
 
+/** What a picture begins from, and what of that is drawn anew. */
+const startOf = (ask: GenerateRequest) => ({
+  strength: ask.strength ?? 0.75,
+  init: ask.init,
+  mask: ask.mask,
+  inpaintArea: ask.inpaintArea ?? "whole",
+  maskPadding: ask.maskPadding ?? 32,
+  maskBlur: ask.maskBlur ?? (ask.inpaintArea === "masked" ? 0 : undefined),
+  fill: ask.fill ?? "original",
+  extended: ask.extend,
+})
+
 /** Fills in defaults and refuses what this model cannot do. @throws REQUEST_* */
 export function settle(
   asked: GenerateRequest,
@@ -167,6 +181,7 @@ export function settle(
     cfg,
     imageCfg: ask.imageCfg ?? 1.5,
     guidanceRescale: ask.guidanceRescale ?? 0,
+    shortcuts: shortcutsOf(ask),
     clipSkip: ask.clipSkip,
     seed: ask.seed ?? randomSeed(),
     width,
@@ -174,14 +189,7 @@ export function settle(
     factor,
     count: ask.count ?? 1,
     rng: ask.rng ?? "cpu",
-    strength: ask.strength ?? 0.75,
-    init: ask.init,
-    mask: ask.mask,
-    inpaintArea: ask.inpaintArea ?? "whole",
-    maskPadding: ask.maskPadding ?? 32,
-    maskBlur: ask.maskBlur ?? (ask.inpaintArea === "masked" ? 0 : undefined),
-    fill: ask.fill ?? "original",
-    extended: ask.extend,
+    ...startOf(ask),
     variation: variationOf(ask),
     hires,
     upscale: ask.upscale ?? 1,

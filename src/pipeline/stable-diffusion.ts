@@ -63,9 +63,8 @@ export class StableDiffusion extends Model {
       if (options.vae !== undefined)
         files.components.set("vae", await openVae(options.vae, { family: files.family }))
       const { device } = await chooseDevice(options.device ?? "auto")
-      const networks = new Networks(files, engine, device, {
-        dtype: options.dtype === "int8" ? "int8" : "fp32",
-      })
+      const dtype = options.dtype === "int8" ? "int8" : "fp32"
+      const networks = new Networks(files, engine, device, { dtype })
       await addPreviewer(networks, files, options.preview)
       await tryDevice(engine, device)
       const vouched = vouch(files, options.cache)

@@ -9,7 +9,7 @@ import { compile } from "../runtime/program.ts"
 import { fitWeights } from "../weights/fit.ts"
 import { readUpscaler } from "../weights/upscaler.ts"
 import type { TensorView } from "../weights/view.ts"
-import { storedView } from "./networks.ts"
+import { storedView } from "./stored.ts"
 import { tiled } from "./vae.ts"
 
 /** An upscaling network's sizes and weights, as a platform opened its file. */

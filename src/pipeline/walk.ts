@@ -8,6 +8,7 @@ import { Controls } from "./control.ts"
 import type { GenerateStep, Job } from "./generate.ts"
 import { latentPreview } from "./preview.ts"
 import type { Rows } from "./rows.ts"
+import { CachedDenoise, type Denoise, plainDenoise } from "./shortcuts.ts"
 import type { Start } from "./start.ts"
 
 /** One way down the noise levels, for one picture. */
@@ -42,13 +43,14 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
   const watch = job.watched && about.picture + about.before === 0 ? watchFor(job, sized) : null
   const controls = await controlsOf(job, pass)
   const how = { watched: watch !== null, wrap: settings.wrap }
-  const net = await networks.denoiser(...sized.size, controls?.parts, how)
+  const net = await denoiseOf(job, pass, controls, how)
   const times: number[] = []
   const predict: Predict = async (x, t) => {
     signal?.throwIfAborted()
     times.push(t)
     await pass.at?.(times.length - 1)
-    return rows.predict(net, x, t, times.length - 1, sized.size, start.extra, controls, watch) // ε_θ(z_t, t, τ(y))
+    const index = times.length - 1
+    return rows.predict(net, { x, t, index, size: sized.size, extra: start.extra, controls, watch }) // ε_θ(z_t, t, τ(y))
   }
   let x = start.x
   for await (const step of sampling.run({ predict, x, noise, seed, rng: settings.rng })) {
@@ -67,9 +69,25 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
     }
   }
   await controls?.end()
+  await net.end()
   if (watch) job.watched?.(watch.maps())
   trace?.set(pass.traced, f32(Float32Array.from(times), [times.length]))
   return x
+}
+
+/** The denoiser, whole at every call or with its deep part kept over some. */
+async function denoiseOf(
+  { networks, settings: { shortcuts } }: Job,
+  { sized: { size } }: Pass,
+  controls: Controls | null,
+  how: { watched: boolean; wrap: Job["settings"]["wrap"] },
+): Promise<Denoise> {
+  const parts = controls?.parts
+  if (shortcuts.stepCache === 1 || how.watched)
+    return plainDenoise(await networks.denoiser(...size, parts, how))
+  const whole = await networks.denoiser(...size, { ...parts, deep: "told" }, how)
+  const last = await networks.denoiser(...size, { ...parts, deep: "given" }, how)
+  return new CachedDenoise(whole, last, shortcuts.stepCache)
 }
 
 /** Decodes an estimate when somebody wants to see it. */

@@ -133,15 +133,20 @@ export class Program {
    * nothing changed. @throws GRAPH_FEED when an input is missing or has another shape.
    */
   async run(inputs: Readonly<Record<string, Feed>>): Promise<Record<string, Value>> {
-    const results = await this.results(inputs, false)
+    const results = await this.results(inputs, [])
     return Object.fromEntries(
       Object.keys(results).flatMap((name) => (isRef(results[name]!) ? [] : [[name, value(results, name)]])),
     )
   }
 
-  /** The same, but results stay in the engine; whoever takes them gives them back with `free`. */
+  /** The same, but the named results stay in the engine; whoever takes them gives them back with `free`. */
+  runKeeping(inputs: Readonly<Record<string, Feed>>, keep: readonly string[]): Promise<Record<string, Feed>> {
+    return this.results(inputs, keep)
+  }
+
+  /** The same, but all results stay in the engine. */
   async keep(inputs: Readonly<Record<string, Feed>>): Promise<Record<string, Ref>> {
-    const results = Object.entries(await this.results(inputs, true))
+    const results = Object.entries(await this.results(inputs, this.parts.at(-1)!.outputs))
     return Object.fromEntries(results.flatMap(([name, feed]) => (isRef(feed) ? [[name, feed]] : [])))
   }
 
@@ -151,7 +156,7 @@ export class Program {
 
   private async results(
     inputs: Readonly<Record<string, Feed>>,
-    keep: boolean,
+    keep: readonly string[],
   ): Promise<Record<string, Feed>> {
     if (this.released) fail("ENGINE_RELEASED", "this network was released", { blame: "here" })
     checkFeeds(this.parts, inputs, this.held.made)
@@ -161,7 +166,7 @@ export class Program {
     for (const [i, part] of this.parts.entries()) {
       const fast = i === this.parts.length - 1
       const results = fast
-        ? await this.engine.run(await built(part), pick(known, part), keep ? part.outputs : [])
+        ? await this.engine.run(await built(part), pick(known, part), keep)
         : await this.slow(i, known)
       Object.assign(known, results)
       for (const name of part.outputs) if (fast || !isRef(known[name]!)) out[name] = known[name]!

@@ -54,6 +54,13 @@ function requestOf(info: Infotext, program: Program): Recipe["request"] {
     emphasis: emphases.find((mode) => mode === fields.get("Emphasis")?.toLowerCase().replace(" ", "-")),
     eta: number("Eta DDIM"),
     guidanceRescale: number("Guidance rescale"),
+    ...(own
+      ? {
+          stepCache: number("Step cache"),
+          guidanceStart: number("Guidance start"),
+          guidanceEnd: number("Guidance end"),
+        }
+      : {}),
     ...(own ? { sampler, schedule: info.scheduleType } : labelOf(sampler, info.scheduleType)),
     ...variationOf(info),
     ...enlargedOf(fields),
