@@ -114,7 +114,8 @@ class Writer implements Emitter {
   }
 
   private param(node: Tensor): string {
-    return this.initializer(nameOf(node), this.stored(nameOf(node)), this.unfolded.has(nameOf(node)))
+    const name = nameOf(node)
+    return this.initializer(name, this.stored(name), this.unfolded.has(name), node.dtype)
   }
 
   /** A slice of a weight's first axis is a smaller range of the same bytes. */
@@ -143,13 +144,13 @@ class Writer implements Emitter {
     return this.initializer(name, { ...stored, shape, bytes }, this.unfolded.has(nameOf(from)))
   }
 
-  private initializer(name: string, stored: StoredTensor, unfolded: boolean): string {
+  private initializer(name: string, stored: StoredTensor, unfolded: boolean, dtype: DType = "f32"): string {
     if (this.shared.has(name)) return this.shared.get(name)!
     this.body.message(5, tensorProto(name, stored))
     if (unfolded) this.body.message(11, valueProto(name, onnxType[stored.dtype], storedShape(stored)))
     const before = this.nodes.length
     const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
-    const value = stored.dtype === "f32" ? turned : this.node("Cast", [turned], { to: onnxType.f32 })
+    const value = stored.dtype === dtype ? turned : this.node("Cast", [turned], { to: onnxType[dtype] })
     // onnxruntime runs early nodes late: what stands first in the file is made just before it is read
     if (unfolded) this.nodes.unshift(...this.nodes.splice(before))
     this.shared.set(name, value)

@@ -248,8 +248,8 @@ export const input = (name: string, shape: readonly Dim[], dtype: DType = "f32")
   new Tensor("input", [], { name }, shape, dtype)
 
 /** A weight, by its checkpoint key. */
-export const parameter = (name: string, shape: readonly number[]): Tensor =>
-  new Tensor("param", [], { name }, shape, "f32")
+export const parameter = (name: string, shape: readonly number[], dtype: DType = "f32"): Tensor =>
+  new Tensor("param", [], { name }, shape, dtype)
 
 /** A small array known while tracing. */
 export const constant = (data: TypedData, shape: readonly number[], dtype: DType): Tensor =>

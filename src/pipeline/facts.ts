@@ -49,7 +49,8 @@ async function look(files: ModelFiles, index: string | null): Promise<Look> {
   return { known, fresh }
 }
 
-async function stampOf(file: string): Promise<string> {
+/** Tells whether a file is still the same. */
+export async function stampOf(file: string): Promise<string> {
   const { ino, size, mtimeMs } = await stat(file)
   return `${ino}-${size}-${mtimeMs}`
 }

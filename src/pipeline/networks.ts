@@ -34,6 +34,7 @@ import {
   vaeConfig,
 } from "../models/index.ts"
 import { expected, type Module } from "../nn/index.ts"
+import type { CodeStore } from "../runtime/codes.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import type { ReadWeights } from "../runtime/gather.ts"
 import type { Patches } from "../runtime/hold.ts"
@@ -54,6 +55,8 @@ export interface NetworkOptions {
   /** How weights come into memory where the engine cannot map their files. */
   readonly read?: ReadWeights
   readonly dtype?: ComputeType
+  /** Where eight-bit codes are kept. */
+  readonly store?: CodeStore
 }
 
 /** The networks of one model, compiled when first used and given back on request. */
@@ -65,6 +68,7 @@ export class Networks {
   private readonly device: DeviceName
   /** How the denoiser computes. */
   readonly dtype: ComputeType
+  private readonly store: CodeStore | undefined
   /** How weights come into memory where the engine cannot map their files. */
   readonly readWeights: ReadWeights | undefined
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
@@ -79,9 +83,15 @@ export class Networks {
    * Reads the configs and checks every weight against them, from headers alone.
    * @throws MODEL_CONFIG, WEIGHTS_DO_NOT_FIT, DTYPE_DEVICE
    */
-  constructor(files: ModelFiles, engine: Engine, device: DeviceName, { read, dtype }: NetworkOptions = {}) {
+  constructor(
+    files: ModelFiles,
+    engine: Engine,
+    device: DeviceName,
+    { read, dtype, store }: NetworkOptions = {},
+  ) {
     this.engine = engine
     this.dtype = dtype ?? "fp32"
+    this.store = store
     if (this.dtype === "int8" && device !== "cpu")
       fail("DTYPE_DEVICE", `int8 is not there on ${device}`, { hint: "use --device cpu, or --dtype fp32" })
     this.device = device
@@ -159,6 +169,7 @@ export class Networks {
       device: this.device,
       read: this.readWeights,
       patches: this.patches.get(weights),
+      store: this.store,
       ...how,
     })
     this.programs.set(key, made)

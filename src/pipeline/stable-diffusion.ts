@@ -14,7 +14,8 @@ import { findInLibrary } from "../weights/hub/library.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { openSingleFile } from "../weights/single-file.ts"
 import { findBeside, openControl, openWeights } from "./adapter-files.ts"
-import { vouch } from "./facts.ts"
+import { codeFiles } from "./code-files.ts"
+import { cacheFolder, vouch } from "./facts.ts"
 import { readIfThere, writeAtomic } from "./files.ts"
 import { Model } from "./model.ts"
 import { type ComputeType, Networks } from "./networks.ts"
@@ -64,7 +65,7 @@ export class StableDiffusion extends Model {
         files.components.set("vae", await openVae(options.vae, { family: files.family }))
       const { device } = await chooseDevice(options.device ?? "auto")
       const dtype = options.dtype === "int8" ? "int8" : "fp32"
-      const networks = new Networks(files, engine, device, { dtype })
+      const networks = new Networks(files, engine, device, { dtype, ...keptCodes(files, options) })
       await addPreviewer(networks, files, options.preview)
       await tryDevice(engine, device)
       const vouched = vouch(files, options.cache)
@@ -117,6 +118,10 @@ async function addPreviewer(networks: Networks, files: ModelFiles, preview: stri
     if (!(error instanceof AquatintError)) throw error
   }
 }
+
+/** Codes of eight-bit weights lie in the cache folder. */
+const keptCodes = (files: ModelFiles, { cache = cacheFolder() }: LoadOptions) =>
+  cache === null ? {} : { store: codeFiles(files, cache) }
 
 /** The model that comes with the package. */
 export const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", import.meta.url))

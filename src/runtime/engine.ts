@@ -3,7 +3,7 @@
  * the engine can live in this thread, in a child process or in a web worker (remote.ts) without its users noticing.
  */
 
-export type ValueData = Float32Array | BigInt64Array | Int32Array | Uint8Array
+export type ValueData = Float32Array | BigInt64Array | Int32Array | Int8Array | Uint8Array
 
 /** An array with its shape; the element type follows from the data (Uint8Array is bool). */
 export interface Value {

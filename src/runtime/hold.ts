@@ -9,10 +9,11 @@ import {
   rewrite,
   type StoredTensor,
   type Tensor,
-  toOnnx,
 } from "../graph/index.ts"
+import { type CodeStore, storeCodes } from "./codes.ts"
 import { type DeviceName, type Engine, isRef, type Ref } from "./engine.ts"
-import { gather, type ReadWeights } from "./gather.ts"
+import type { ReadWeights } from "./gather.ts"
+import { batches, evaluateOnce } from "./made.ts"
 
 /** What one weight becomes. */
 export interface Patch {
@@ -34,6 +35,8 @@ export interface Held {
   readonly weights: Record<string, Ref>
   /** What makes each of `weights` from the stored weights. */
   readonly made: ReadonlyMap<string, Tensor>
+  /** The stored weights, and those that were kept of them. */
+  readonly stored: ReadonlyMap<string, StoredTensor>
 }
 
 export interface HoldOptions {
@@ -43,13 +46,12 @@ export interface HoldOptions {
   readonly patches?: Patches
   /** Compute in eight-bit integers, but for what follows from these inputs alone. */
   readonly int8?: ReadonlySet<string>
+  /** Where eight-bit codes are kept from one run to the next. */
+  readonly store?: CodeStore
 }
 
 /** Bytes from which a weight in half precision is widened at every run instead of once. */
 const heavy = 1e6
-/** Elements made at once: what it takes beside the results stays small. */
-const batch = 32 * 2 ** 20
-
 /**
  * Makes what a network's convolutions need of their weights once, straight from the files, and keeps it in the engine.
  * The session itself then has little to prepare: SD 1.5's U-Net is ready in a third of the time and 2 GB less.
@@ -63,16 +65,31 @@ export async function holdWeights(
 ): Promise<Held> {
   const { patches, device } = options
   const cpu = device === "cpu"
-  if (!cpu && !patches) return { graph, weights: {}, made: new Map() }
-  const integers =
-    cpu && options.int8 ? liftInt8(graph, options.int8) : { graph, made: new Map<string, Tensor>() }
+  if (!cpu && !patches) return { graph, weights: {}, made: new Map(), stored: weights }
+  const integers = await integersOf(engine, graph, weights, options)
   const patched = patches ? new Set([...matrices(graph), ...patches.changes.keys()]) : new Set<string>()
   const first = liftWeights(integers.graph, patched, (node) => cpu && node.op === "conv2d")
   const lifted = cpu
     ? liftConvolutions(first.graph, (name) => patched.has(name))
     : { graph: first.graph, made: new Map<string, Tensor>() }
   const made = new Map([...integers.made, ...first.made, ...lifted.made])
-  return { graph: lifted.graph, made, weights: await makeHeld(engine, made, weights, options) }
+  const held = await makeHeld(engine, made, weights, options)
+  return { graph: lifted.graph, made, weights: held, stored: integers.stored }
+}
+
+/** The graph with its wide products in eight-bit integers, where that is asked for. */
+async function integersOf(
+  engine: Engine,
+  graph: Graph,
+  stored: Held["stored"],
+  options: HoldOptions,
+): Promise<{ graph: Graph; made: Held["made"]; stored: Held["stored"] }> {
+  const none = new Map<string, Tensor>()
+  if (options.device !== "cpu" || !options.int8) return { graph, made: none, stored }
+  const lifted = liftInt8(graph, options.int8)
+  // codes of patched weights are made anew with every patch
+  const kept = options.patches ? null : await storeCodes(engine, lifted.graph, lifted.made, stored, options)
+  return kept ? { graph: kept.graph, made: none, stored: kept.weights } : { ...lifted, stored }
 }
 
 /** Names of the stored weights that a value is made of. */
@@ -136,46 +153,14 @@ export function narrowWeights(
   return found
 }
 
-function* batches(made: ReadonlyMap<string, Tensor>): Generator<Record<string, Tensor>> {
-  let outputs: Record<string, Tensor> = {}
-  let size = 0
-  for (const [name, node] of made) {
-    outputs[name] = node
-    size += (node.shape as number[]).reduce((a, b) => a * b, 1)
-    if (size < batch) continue
-    yield outputs
-    outputs = {}
-    size = 0
-  }
-  if (size > 0) yield outputs
-}
-
 async function make(
   engine: Engine,
   graph: Graph,
   weights: ReadonlyMap<string, StoredTensor>,
-  { device, threads, read }: HoldOptions,
+  options: HoldOptions,
 ): Promise<Record<string, Ref>> {
-  const names = graphNodes(graph).flatMap((node) => (node.op === "param" ? [nameOf(node)] : []))
-  const used = new Map(
-    names.flatMap((name) => (weights.has(name) ? [[name, weights.get(name)!] as const] : [])),
+  const out = await evaluateOnce(engine, graph, weights, options, Object.keys(graph.outputs))
+  return Object.fromEntries(
+    Object.entries(out).flatMap(([name, feed]) => (isRef(feed) ? [[name, feed]] : [])),
   )
-  const { weights: placed, externals } = await gather(used, read)
-  const keep = Object.keys(graph.outputs)
-  const session = await engine.create({
-    onnx: toOnnx(graph, placed),
-    externals,
-    device,
-    threads,
-    keep,
-    once: true,
-  })
-  try {
-    const out = await engine.run(session, {}, keep)
-    return Object.fromEntries(
-      Object.entries(out).flatMap(([name, feed]) => (isRef(feed) ? [[name, feed]] : [])),
-    )
-  } finally {
-    await engine.release(session)
-  }
 }

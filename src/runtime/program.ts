@@ -13,6 +13,7 @@ import {
   stage,
   toOnnx,
 } from "../graph/index.ts"
+import type { CodeStore } from "./codes.ts"
 import {
   type DeviceName,
   type Engine,
@@ -57,6 +58,8 @@ export interface CompileOptions {
   readonly patches?: Patches
   /** Products in eight-bit integers where they are much faster; on the CPU alone. */
   readonly int8?: boolean
+  /** Where codes of eight-bit weights are kept from one run to the next. */
+  readonly store?: CodeStore
 }
 
 interface Part {
@@ -288,7 +291,7 @@ export async function compile(
     for (const [i, part] of stages.entries()) {
       if (Object.keys(part.outputs).length === 0) continue
       const last = i === stages.length - 1
-      const build = async () => engine.create(await specOf(part, weights, options, last))
+      const build = async () => engine.create(await specOf(part, held.stored, options, last))
       const session = last && options.fleeting ? null : await build()
       parts.push({ session, build, inputs: inputSpecs(part), outputs: Object.keys(part.outputs) })
     }

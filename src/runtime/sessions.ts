@@ -23,6 +23,7 @@ const types = {
   Float32Array: "float32",
   BigInt64Array: "int64",
   Int32Array: "int32",
+  Int8Array: "int8",
   Uint8Array: "bool",
 } as const
 

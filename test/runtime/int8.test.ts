@@ -1,3 +1,6 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { afterAll, describe, expect, test } from "vitest"
 import {
   apply,
@@ -9,6 +12,7 @@ import {
   symbol,
   type Tensor,
 } from "../../src/graph/index.ts"
+import { StableDiffusion } from "../../src/index.ts"
 import { f32, type Value, value } from "../../src/runtime/engine.ts"
 import { nodeEngine } from "../../src/runtime/node.ts"
 import { compile } from "../../src/runtime/program.ts"
@@ -119,6 +123,35 @@ describe("products of eight-bit integers", () => {
     ])
     const left = graphNodes(lifted).filter((n: Tensor) => n.op === "linear" || n.op === "conv2d")
     expect(left).toHaveLength(2)
+  })
+
+  test("codes are kept from one run to the next, and made again where their file is broken", async () => {
+    const cache = mkdtempSync(join(tmpdir(), "aquatint-codes-"))
+    const folder = join(cache, "int8")
+    const model = join(import.meta.dirname, "../golden/models/sd1-odd")
+    const draw = async () => {
+      const sd = await StableDiffusion.load(model, { engine, cache, dtype: "int8" })
+      const { images } = await sd.generate({ prompt: "a fox", steps: 2, seed: 1, width: 64, height: 64 })
+      await sd.release()
+      return Buffer.from(await images[0]!.encode()).toString("base64")
+    }
+    const held = await StableDiffusion.load(model, { engine, cache: null, dtype: "int8" })
+    const without = await held.generate({ prompt: "a fox", steps: 2, seed: 1, width: 64, height: 64 })
+    await held.release()
+    const first = await draw()
+    expect(first).toBe(Buffer.from(await without.images[0]!.encode()).toString("base64"))
+    const [name] = readdirSync(folder)
+    const bytes = readFileSync(join(folder, name!))
+    expect(await draw()).toBe(first)
+    for (const spoilt of [bytes.subarray(0, bytes.length - 1), Buffer.from("no codes"), Buffer.alloc(0)]) {
+      writeFileSync(join(folder, name!), spoilt)
+      expect(await draw()).toBe(first)
+      expect(readFileSync(join(folder, name!)).equals(bytes)).toBe(true)
+    }
+    rmSync(folder, { recursive: true })
+    writeFileSync(folder, "a file where the folder should be")
+    expect(await draw()).toBe(first)
+    rmSync(cache, { recursive: true })
   })
 
   test("a compiled layer computes with the rounded numbers, and with patches made anew", async () => {
