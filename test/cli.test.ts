@@ -2,6 +2,7 @@ import { spawn } from "node:child_process"
 import { createHash } from "node:crypto"
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -14,7 +15,7 @@ import {
 import { tmpdir } from "node:os"
 import { dirname, join, relative } from "node:path"
 import { afterAll, describe, expect, test } from "vitest"
-import { readMetadata, version } from "../src/index.ts"
+import { encodeImage, readMetadata, version } from "../src/index.ts"
 
 const root = join(import.meta.dirname, "..")
 const program = join(root, "dist", "bin", "aquatint.js")
@@ -108,6 +109,40 @@ describe("generate", () => {
     ])
     expect(plain.code).toBe(0)
     expect(readFileSync(join(scratch, "fp32.png")).equals(bytes)).toBe(false)
+  })
+
+  test("another program's picture is repeated with model and LoRA of the library", async () => {
+    const library = join(scratch, "library")
+    cpSync(join(root, "test/golden/models/sd1-tiny"), join(library, "checkpoints/dream"), { recursive: true })
+    mkdirSync(join(library, "loras/ink"), { recursive: true })
+    copyFileSync(
+      join(root, "test/golden/adapters/kohya/style.safetensors"),
+      join(library, "loras/ink/brush.safetensors"),
+    )
+    const data = new Uint8ClampedArray(12)
+    const parameters =
+      "a fox <lora:brush:0.5>\nSteps: 2, Sampler: Euler, Schedule type: Normal, CFG scale: 4, Seed: 5, Size: 64x64, Model: dream, Denoising strength: 0.4, Version: v1.10.1"
+    const bytes = await encodeImage(
+      { width: 2, height: 2, channels: 3, data },
+      { format: "webp", metadata: { parameters } },
+    )
+    writeFileSync(join(scratch, "theirs.webp"), bytes)
+    const again = await aquatint(["--from", "theirs.webp", "--json", "-o", "again.png"], undefined, {
+      AQUATINT_MODELS: library,
+    })
+    const told = JSON.parse(again.out.toString())
+    expect(told.model.name).toBe("dream")
+    expect(told.adapters[0]).toMatchObject({ name: "brush", unet: 0.5 })
+    expect(told.images[0].seed).toBe(5)
+    const started = await aquatint(
+      ["--from", "theirs.webp", "--init", "again.png", "-o", "more.png"],
+      undefined,
+      { AQUATINT_MODELS: library },
+    )
+    expect(started.err).not.toContain("began from another picture")
+    expect((await readMetadata(readFileSync(join(scratch, "more.png")))).parameters).toContain(
+      "Denoising strength: 0.4",
+    )
   })
 
   test("a picture of a batch is the picture made alone", async () => {

@@ -1,8 +1,8 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
-import { StableDiffusion } from "../src/index.ts"
+import { convert, decodeImage, StableDiffusion } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
 import { openGolden, relativeError } from "./golden-case.ts"
 
@@ -90,5 +90,38 @@ test("samplers by name hand over at the same place, and what cannot be shared is
   expect(await code({ refiner: { model: second, at: 2 } })).toBe("REQUEST_RANGE")
   expect(await code({ hires: {} })).toBe("REQUEST_REFINER")
   await sd.release()
+  await second.release()
+}, 120_000)
+
+test("adapters and ControlNets act on the base model's part alone", async () => {
+  const { base, refiner } = models("euler")
+  const lora = { file: join(golden, "adapters/sdxl-sgm/xl.safetensors"), weight: 0.9 }
+  const baked = join(scratch, "baked")
+  await convert(base, baked, { loras: [lora], dtype: "fp32", engine })
+  const second = await load(refiner)
+  const latents = async (model: string, more: object) => {
+    const sd = await load(model)
+    const ask = { prompt: "a lighthouse", seed: 3, steps: 4, cfg: 4, width: 64, height: 64 }
+    const { trace } = await sd.generate(
+      { ...ask, ...more, refiner: { model: second, at: 0.6 } },
+      { trace: true },
+    )
+    await sd.release()
+    return trace!.tensors().get("latents")!.data as Float32Array
+  }
+  const [plain, merged, within] = [
+    await latents(base, {}),
+    await latents(base, { loras: [lora] }),
+    await latents(baked, {}),
+  ]
+  expect(relativeError(merged, within)).toBeLessThan(1e-3)
+  expect(relativeError(merged, plain)).toBeGreaterThan(1e-2)
+  const control = {
+    model: join(golden, "control/sdxl-tiny-net4"),
+    image: await decodeImage(readFileSync(join(golden, "control/hint1.png"))),
+  }
+  const led = await latents(base, { controls: [control] })
+  expect(relativeError(led, plain)).toBeGreaterThan(1e-2)
+  expect(await latents(base, { controls: [{ ...control, weight: 0 }] })).toEqual(plain)
   await second.release()
 }, 120_000)
