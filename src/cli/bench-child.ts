@@ -7,11 +7,11 @@ import { type GenerateRequest, type GenerateStep, StableDiffusion, version } fro
  * bench/peers/ holds the same protocol for other programs.
  */
 
-const [model = "", prompt = ""] = process.argv.slice(2)
+const [model = "", prompt = "", dtype = "fp32", speed = "exact"] = process.argv.slice(2)
 const seconds = () => performance.now() / 1000
 const answer = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`)
 
-const sd = await StableDiffusion.load(model, { device: "cpu" })
+const sd = await StableDiffusion.load(model, { device: "cpu", dtype: dtype === "int8" ? "int8" : "fp32" })
 const walks = new Map<number, AsyncIterator<GenerateStep>>()
 
 const ask = (size: number, more: Partial<GenerateRequest>): GenerateRequest => ({
@@ -20,6 +20,7 @@ const ask = (size: number, more: Partial<GenerateRequest>): GenerateRequest => (
   width: size,
   height: size,
   sampler: "ddim",
+  speed: speed === "fast" ? "fast" : "exact",
   ...more,
 })
 

@@ -13,18 +13,30 @@ export interface Contender {
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
+/** aquatint's own other ways, by name: options of its command line. */
+const ways: Record<string, { dtype: string; speed: string }> = {
+  aquatint: { dtype: "fp32", speed: "exact" },
+  "aquatint-int8": { dtype: "int8", speed: "exact" },
+  "aquatint-fast": { dtype: "fp32", speed: "fast" },
+  "aquatint-int8-fast": { dtype: "int8", speed: "fast" },
+}
+
 /** aquatint itself. `cache` is where it remembers which weight files it has looked at. */
-export const ours = (cache: string): Contender => {
+export const ours = (cache: string, name = "aquatint"): Contender => {
   const env = { XDG_CACHE_HOME: cache }
+  const { dtype, speed } = ways[name]!
   return {
-    name: "aquatint",
+    name,
     versions: {},
-    serve: (model, prompt) => ({ argv: [process.execPath, here("./bench-child.js"), model, prompt], env }),
+    serve: (model, prompt) => ({
+      argv: [process.execPath, here("./bench-child.js"), model, prompt, dtype, speed],
+      env,
+    }),
     draw: ({ model, prompt, size, steps, out }) => ({
       argv: [
         ...[process.execPath, process.argv[1]!, "generate", prompt, "--model", model, "--device", "cpu"],
         ...["--steps", `${steps}`, "--seed", "7", "--sampler", "ddim", "-W", `${size}`, "-H", `${size}`],
-        ...["--out", out],
+        ...["--dtype", dtype, "--speed", speed, "--out", out],
       ] as [string, ...string[]],
       env,
     }),
@@ -35,17 +47,28 @@ export const ours = (cache: string): Contender => {
 const peers: Record<string, { script: string; options: string[] }> = {
   "diffusers-fp32": { script: "diffusers_bench.py", options: ["--dtype", "float32"] },
   "diffusers-bf16": { script: "diffusers_bench.py", options: ["--dtype", "bfloat16"] },
+  "openvino-fp32": { script: "openvino_bench.py", options: ["--dtype", "fp32"] },
+  "openvino-int8": { script: "openvino_bench.py", options: ["--dtype", "int8"] },
 }
 
-export const peerNames = Object.keys(peers)
+export const peerNames = [...Object.keys(ways).slice(1), ...Object.keys(peers)]
+
+/** Where and with what peers are run. */
+export interface PeerPlaces {
+  /** The Python that has them. */
+  readonly python: string
+  /** Where aquatint's other ways remember weight files. */
+  readonly cache: string
+}
 
 /** A peer, or why it cannot be measured here. */
-export async function findPeer(name: string): Promise<Contender | string> {
+export async function findPeer(name: string, places: PeerPlaces): Promise<Contender | string> {
+  if (name in ways) return ours(places.cache, name)
   const { script, options } = peers[name]!
   const path = join(here("../../bench/peers"), script)
   if (!existsSync(path)) return `${script} is not here: peers are measured from a clone`
   const python = (...args: string[]): Command => ({
-    argv: ["python3", path, ...args],
+    argv: [places.python, path, ...args],
     env: { HF_HUB_OFFLINE: "1", TRANSFORMERS_OFFLINE: "1" },
   })
   try {

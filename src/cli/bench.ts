@@ -16,6 +16,7 @@ interface Options {
   steps: number
   repeats: number
   peers: string[]
+  python: string
   json?: boolean
   markdown?: string
 }
@@ -57,6 +58,7 @@ export function addBench(top: Command): void {
     .option("--steps <n>", "denoising steps of the whole command", whole, 4)
     .option("--repeats <n>", "rounds that count", whole, 3)
     .option("--peers <names>", `of ${peerNames.join(", ")}, or none`, names, ["diffusers-fp32"])
+    .option("--python <program>", "the Python that has the peers", "python3")
     .option("--markdown <file>", "put the report between the bench marks of this file (default: none)")
     .option("--json", "print one JSON object and nothing else (default: off)")
     .exitOverride()
@@ -91,7 +93,7 @@ async function run(options: Options, scratch: string, tell: (what: string) => vo
   const contenders: Contender[] = [ours(join(scratch, "cache"))]
   const missing: Record<string, string> = {}
   for (const name of options.peers) {
-    const peer = await findPeer(name)
+    const peer = await findPeer(name, { python: options.python, cache: join(scratch, "cache") })
     if (typeof peer === "string") missing[name] = peer
     else contenders.push(peer)
   }
