@@ -71,6 +71,7 @@ export interface OpAttrs {
   gather: None
   scatterRows: { rows: number }
   matmul: None
+  addmm: None
   linear: None
   conv2d: ConvAttrs
   convInput: ConvAttrs & { height: Dim; width: Dim }

@@ -137,6 +137,11 @@ export class Tensor {
   matmul(y: Tensor): Tensor {
     return apply("matmul", [this, y])
   }
+
+  /** This matrix with the product of two others added to it. */
+  addmm(a: Tensor, b: Tensor): Tensor {
+    return apply("addmm", [this, a, b])
+  }
   /** x W^T + b over the last axis; weight is out in, as checkpoints store it. */
   linear(weight: Tensor, bias?: Tensor | null): Tensor {
     return apply("linear", bias ? [this, weight, bias] : [this, weight])

@@ -4,7 +4,7 @@ import type { Patch, Patches } from "../runtime/hold.ts"
 import type { Strength } from "../text/networks.ts"
 import { strengthAt } from "../text/networks.ts"
 import type { Adapter, AdapterModule } from "../weights/adapters/adapter.ts"
-import { delta } from "../weights/adapters/delta.ts"
+import { changed } from "../weights/adapters/delta.ts"
 import type { Networks } from "./networks.ts"
 import { storedView } from "./stored.ts"
 
@@ -66,7 +66,7 @@ export function patchesOf(
       apply: (w: Tensor) =>
         list
           .filter(({ strength }) => strength !== 0)
-          .reduce((sum, { module, strength }) => sum.add(delta(module, w, strength)), w),
+          .reduce((sum, { module, strength }) => changed(sum, module, w, strength), w),
     })
   }
   return { changes, weights }

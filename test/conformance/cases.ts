@@ -307,6 +307,16 @@ export const cases: Record<Exclude<OpName, Leaf>, readonly Case[]> = {
       [2, 4, 2],
     ],
   ].map((shapes) => ({ shapes, want: ref.product })),
+  addmm: [
+    {
+      shapes: [
+        [3, 2],
+        [3, 4],
+        [4, 2],
+      ],
+      want: (c, a, b) => ref.elementwise((x, y) => x + y, c!, ref.product(a!, b!)),
+    },
+  ],
   linear: [
     [[3, 4], [2, 4], [2]],
     [[2, 3, 4], [5, 4], [5]],

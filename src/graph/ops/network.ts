@@ -27,6 +27,22 @@ export const network = {
     grad: (g, _y, [a, b]) => [g.matmul(swapLast(b!)), swapLast(a!).matmul(g)],
     onnx: "MatMul",
   }),
+  /** c + a b of matrices in one pass over c. */
+  addmm: row({
+    shape: ([c, a, b]) => {
+      const fits =
+        a!.rank === 2 &&
+        b!.rank === 2 &&
+        sameDim(a!.shape[1]!, b!.shape[0]!) &&
+        c!.rank === 2 &&
+        sameDim(c!.shape[0]!, a!.shape[0]!) &&
+        sameDim(c!.shape[1]!, b!.shape[1]!)
+      if (!fits) misfit("addmm", [c!, a!, b!], "sizes differ")
+      return { shape: c!.shape, dtype: c!.dtype }
+    },
+    grad: (g, _y, [, a, b]) => [g, g.matmul(swapLast(b!)), swapLast(a!).matmul(g)],
+    onnx: (e, [c, a, b]) => e.node("Gemm", [a!, b!, c!]),
+  }),
   linear: row({
     shape: ([x, w, bias]) => {
       if (

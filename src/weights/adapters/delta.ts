@@ -34,9 +34,25 @@ export function delta(module: AdapterModule, weight: Tensor, strength: number): 
   const [out, inner] = [shape[0]!, size(shape.slice(1))]
   if (module.part === "diff" || module.part === "diff_b")
     return parts.whole(module.part).reshape(shape).mul(strength)
-  const change = factors[module.kind](parts, out, inner)
-  const scaled = change.mul(scale(parts, module, strength))
+  const by = scale(parts, module, strength)
+  const scaled = factors[module.kind](parts, out, inner).mul(by)
   return (module.dora ? decomposed(parts, weight, scaled, strength) : scaled).reshape(shape)
+}
+
+/**
+ * A weight with what a module adds to it. Plain LoRAs take one pass over the weight: their thin factor is scaled, and the
+ * product added while it is made.
+ * @param sum the weight, perhaps with other modules' changes
+ */
+export function changed(sum: Tensor, module: AdapterModule, weight: Tensor, strength: number): Tensor {
+  const parts = new Parts(module)
+  if (module.kind !== "lora" || module.part !== "factors" || module.dora || parts.has("mid"))
+    return sum.add(delta(module, weight, strength))
+  const shape = weight.shape as number[]
+  const matrix = [shape[0]!, size(shape.slice(1))]
+  const up = parts.matrix("up").mul(scale(parts, module, strength))
+  if (shape.length === 2) return sum.addmm(up, parts.matrix("down"))
+  return sum.reshape(matrix).addmm(up, parts.matrix("down")).reshape(shape)
 }
 
 /** Strength times alpha / rank (Hu et al. 2021, sec. 4.1); without alpha, alpha is the rank. */
