@@ -29,6 +29,8 @@ export class Models {
   private known = new Map<string, KnownModel>()
   /** What could not be read, for the log. */
   refused: { path: string; error: AquatintError }[] = []
+  /** Programs that lie in a model's folder: nothing here runs them. */
+  programs: { id: string; files: string[] }[] = []
   private first: string | undefined
   private readonly places: ModelPlaces
   readonly loras: Shelf
@@ -68,7 +70,8 @@ export class Models {
     const { folders, models } = this.places
     for (const path of models) await fresh.add(path)
     for (const folder of folders) for (const path of await candidates(folder)) await fresh.add(path)
-    Object.assign(this, { known: fresh.known, first: fresh.first, refused: fresh.refused })
+    const { known, first, refused, programs } = fresh
+    Object.assign(this, { known, first, refused, programs })
     await this.refreshFiles()
   }
 
@@ -91,6 +94,10 @@ export class Models {
       const id = this.free(idOf(path))
       this.known.set(id, { id, name: basename(path).replace(/\.safetensors$/i, ""), path, card })
       this.first ??= id
+      const files = (await readdir(path).catch(() => [])).filter((name) =>
+        /\.(py|js|mjs|so|dll)$/i.test(name),
+      )
+      if (files.length > 0) this.programs.push({ id, files })
     } catch (error) {
       if (!(error instanceof AquatintError)) throw error
       this.refused.push({ path, error })

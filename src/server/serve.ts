@@ -126,6 +126,8 @@ export async function openBase(options: ServeOptions): Promise<Base> {
     const models = await Models.find(options)
     for (const { path, error } of process.send ? [] : models.refused)
       options.log.warn("a model cannot be used", { path, code: error.code, reason: error.message })
+    for (const { id, files: names } of process.send ? [] : models.programs)
+      options.log.warn("programs in a model's folder are not run", { model: id, files: names.join(" ") })
     return { db, files, models }
   } catch (error) {
     await db.close()

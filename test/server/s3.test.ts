@@ -1,8 +1,7 @@
-import { createServer, type Server } from "node:http"
-import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { openFiles } from "../../src/store/index.ts"
 import { authorization } from "../../src/store/s3.ts"
+import { type Store, startStore } from "./s3-server.ts"
 
 const keys = { id: "AKIAIOSFODNN7EXAMPLE", secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY" }
 const empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -37,55 +36,32 @@ test.each([
   expect(authorization(signed, keys)).toContain(`Signature=${signature}`)
 })
 
-/** A small store: objects in a map, pages of two names, one failure before every success. */
-const objects = new Map<string, Buffer>()
-let server: Server
-let failures = 0
+let store: Store
 beforeAll(async () => {
-  server = createServer(async (request, response) => {
-    const url = new URL(request.url!, "http://x")
-    const body: Buffer[] = []
-    for await (const part of request) body.push(part as Buffer)
-    if (!request.headers.authorization?.includes("aws4_request")) return response.writeHead(403).end()
-    if (failures-- > 0) return response.writeHead(503).end()
-    const key = decodeURIComponent(url.pathname.slice("/bucket/".length))
-    if (request.method === "PUT") objects.set(key, Buffer.concat(body))
-    if (request.method === "DELETE") objects.delete(key)
-    if (key === "") return response.end(page(url.searchParams))
-    const found = objects.get(key)
-    if (request.method === "GET" && !found) return response.writeHead(404).end()
-    response.end(request.method === "GET" ? found : undefined)
-  })
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done))
+  store = await startStore("bucket", keys)
 })
-afterAll(() => server.close())
-
-function page(query: URLSearchParams): string {
-  const names = [...objects.keys()].filter((key) => key.startsWith(query.get("prefix")!)).sort()
-  const at = Number(query.get("continuation-token") ?? 0)
-  const items = names
-    .slice(at, at + 2)
-    .map((key) => `<Contents><Key>${key}</Key><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>`)
-  const more = at + 2 < names.length ? `<NextContinuationToken>${at + 2}</NextContinuationToken>` : ""
-  return `<ListBucketResult>${items.join("")}${more}</ListBucketResult>`
-}
+afterAll(() => store.close())
 
 test("objects are put, got, listed over pages and removed, through passing failures", async () => {
-  const { port } = server.address() as AddressInfo
-  const name = `s3://bucket/some/place?endpoint=http://127.0.0.1:${port}`
+  const name = `s3://bucket/some/place?endpoint=${store.endpoint}`
+  const { objects } = store
   const files = await openFiles(name, "host", keys)
-  failures = 2
+  store.failures = 2
   for (const n of ["a.png", "b.png", "c.png", "d.png", "e.png"]) await files.put(n, Buffer.from(n))
   expect([...objects.keys()][0]).toBe("some/place/a.png")
   expect(Buffer.from((await files.get("b.png"))!).toString()).toBe("b.png")
   expect((await files.list()).map((f) => f.name)).toEqual(["a.png", "b.png", "c.png", "d.png", "e.png"])
   await files.remove("b.png")
   expect(await files.get("b.png")).toBeNull()
-  failures = 99
+  store.failures = 99
   await expect(files.put("f.png", Buffer.from("f"))).rejects.toMatchObject({ code: "STORAGE_S3" })
-  failures = 0
+  store.failures = 0
 })
 
 test("without keys, or with wrong ones, it is refused", async () => {
   await expect(openFiles("s3://bucket", "host")).rejects.toMatchObject({ code: "STORAGE_S3" })
+  const name = `s3://bucket/x?endpoint=${store.endpoint}`
+  await expect(openFiles(name, "host", { ...keys, secret: "wrong" })).rejects.toMatchObject({
+    code: "STORAGE_S3",
+  })
 })

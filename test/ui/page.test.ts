@@ -1,4 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { Page } from "playwright-core"
@@ -12,6 +14,7 @@ interface ImageRecord {
   sha256: string
   seed: number
   url: string
+  width: number
   request: {
     model?: string
     loras?: object[]
@@ -247,6 +250,74 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", { timeout:
     await done(page)
   })
 
+  test("a prompt that is markup is shown as it is", async () => {
+    const { page, complaints } = await house.open()
+    const prompt = `<img src="x" onerror="document.title='owned'"><b>bold</b>`
+    await page.fill("#prompt", prompt)
+    await page.locator("button.main").click()
+    await expect.poll(async () => (await newest()).prompt).toBe(prompt)
+    for (const view of ["gallery", `print/${(await newest()).id}`, `how/${(await newest()).id}`]) {
+      await page.goto(`${house.url}/#/${view}`)
+      await page.locator("main h1").first().waitFor({ state: "attached" })
+    }
+    await page.getByText(prompt).first().waitFor()
+    expect(await page.title()).not.toBe("owned")
+    expect(await page.locator("main b, main img[src=x]").count()).toBe(0)
+    expect(complaints).toEqual([])
+    await done(page)
+  })
+
+  test("another site's page can queue nothing and read nothing", async () => {
+    const other = createServer((_, response) => response.end("<title>elsewhere</title>"))
+    await new Promise<void>((ready) => other.listen(0, "127.0.0.1", ready))
+    const { page } = await house.open()
+    await page.goto(`http://127.0.0.1:${(other.address() as AddressInfo).port}/`)
+    const count = async () => (await house.api<{ jobs: object[] }>("/api/jobs?limit=200")).jobs.length
+    const before = await count()
+    const tried = await page.evaluate(async (url) => {
+      const body = JSON.stringify({ prompt: "not asked for" })
+      const send = (init: RequestInit) =>
+        fetch(`${url}/api/jobs`, { method: "POST", body, ...init }).then(
+          (response) => response.type,
+          () => "refused",
+        )
+      const read = await fetch(`${url}/api/images`).then(
+        (response) => response.text(),
+        () => "refused",
+      )
+      return [
+        read,
+        await send({ headers: { "content-type": "application/json" } }),
+        await send({ mode: "no-cors", headers: { "content-type": "text/plain" } }),
+      ]
+    }, house.url)
+    // the last one goes out, and its answer is kept from the page by its own resource policy
+    expect(tried).toEqual(["refused", "refused", "refused"])
+    expect(await count()).toBe(before)
+    await done(page)
+    other.close()
+  })
+
+  test("an upscaler enlarges from the page; a picture with a start picture is reused with it", async () => {
+    const { page } = await house.open()
+    const { images } = await house.api<{ images: ImageRecord[] }>("/api/images?limit=200")
+    const started = images.find(({ request }) => request.strength === 0.4)!
+    await page.goto(`${house.url}/#/print/${started.id}`)
+    await page.getByRole("button", { name: "Reuse" }).click()
+    await page.getByRole("button", { name: /Its start picture/ }).waitFor()
+    await page.locator("button.main").click()
+    await expect.poll(async () => (await newest()).id, { timeout: 90_000 }).not.toBe(images[0]!.id)
+    const again = await newest()
+    expect(again.sha256).toBe(started.sha256)
+    await page.goto(`${house.url}/#/enlarge/${again.id}`)
+    await page.getByLabel("How", { exact: true }).selectOption("compact-x4")
+    await page.getByRole("button", { name: "Enlarge" }).click()
+    await expect.poll(async () => (await newest()).id, { timeout: 90_000 }).not.toBe(again.id)
+    const large = await newest()
+    expect([large.prompt, large.seed, large.width]).toEqual([again.prompt, again.seed, 2 * again.width])
+    await done(page)
+  })
+
   test("a style is chosen from those of the server, and goes with the picture", async () => {
     const { page } = await house.open()
     await setSteps(page, 2)
@@ -314,6 +385,13 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", { timeout:
       await page.goto(`${house.url}/#/`)
       await setSteps(page, 3)
       expect(await audit(page), "settings").toEqual([])
+      await page.fill("#prompt", "")
+      await page.locator("button.main").click()
+      await page.locator(".toast").waitFor()
+      expect(await audit(page), "a note").toEqual([])
+      await page.goto(`${house.url}/#/print/nothing`)
+      await page.getByText("no longer").waitFor()
+      expect(await audit(page), "nothing there").toEqual([])
       await done(page)
     },
   )

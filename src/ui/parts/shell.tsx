@@ -99,7 +99,11 @@ function Toasts() {
   return (
     <section class="toasts" aria-label={t.value.notes}>
       {toasts.value.map((toast) => (
-        <div key={toast.id} class={`toast ${toast.kind}`} role={toast.kind === "error" ? "alert" : undefined}>
+        <div
+          key={toast.id}
+          class={toast.kind === "error" ? "toast error" : "toast"}
+          role={toast.kind === "error" ? "alert" : undefined}
+        >
           <div>
             <p>{toast.text}</p>
             {toast.detail && <p class="soft">{toast.detail}</p>}

@@ -44,7 +44,9 @@ interface Failure {
 
 /** An error in the reader's language, where this page has words for its code. */
 export function inWords({ code = "", message, hint }: Failure): Pick<Failure, "message" | "hint"> {
-  const known = t.value.error.known[code]
+  // the server holds another build of the page than the one that is open
+  const stale = /dynamically imported module|module script failed/i.test(message ?? "")
+  const known = t.value.error.known[stale ? "STALE" : code]
   return known ? { message: known[0], hint: known[1] } : { message, hint }
 }
 

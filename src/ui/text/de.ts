@@ -19,7 +19,7 @@ export const de: Texts = {
   prompt: {
     label: "Beschreibung",
     placeholder: "Beschreibe ein Bild",
-    example: "Ein Beispiel",
+    example: "Beispiel",
     examples: [
       "a lighthouse at sunset, calm sea, copper etching",
       "a fox asleep in tall grass, morning mist",
@@ -322,6 +322,7 @@ export const de: Texts = {
     dismiss: "Ausblenden",
     known: {
       NETWORK: ["Der Server ist nicht zu erreichen.", "Ein neuer Versuch läuft von selbst."],
+      STALE: ["Diese Seite wurde erneuert.", "Lade sie neu."],
       QUEUE_FULL: ["Die Warteschlange ist voll.", "Versuche es gleich noch einmal."],
       TOKEN: ["Dieses Token kennt der Server nicht.", "Es wurde bei seinem Start gewählt."],
       MODEL_NONE: ["Dieser Server hat kein Modell.", "Mit --model oder --models starten."],

@@ -321,6 +321,7 @@ export const en = {
     /** Messages by code, and hints; others are shown as they come. */
     known: {
       NETWORK: ["The server cannot be reached.", "It is tried again by itself."],
+      STALE: ["This page has been renewed.", "Load it again."],
       QUEUE_FULL: ["The queue is full.", "Try again in a moment."],
     } as Readonly<Record<string, readonly [message: string, hint?: string]>>,
   },
