@@ -56,7 +56,8 @@ export function errorAnswer(error: AquatintError, path: string): Response {
   const { code, message, hint } = outward(error)
   const headers = {
     ...retryHeader(error),
-    ...(status === 401 ? { "www-authenticate": 'Basic realm="aquatint"' } : {}),
+    // the page asks for a token itself; with this header its browser would, too
+    ...(status === 401 && !path.startsWith("/api/") ? { "www-authenticate": 'Basic realm="aquatint"' } : {}),
   }
   if (path.startsWith("/v1/"))
     return json(

@@ -390,7 +390,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", { timeout:
       await page.locator(".toast").waitFor()
       expect(await audit(page), "a note").toEqual([])
       await page.goto(`${house.url}/#/print/nothing`)
-      await page.getByText("no longer").waitFor()
+      await page.getByText("not there any more").waitFor()
       expect(await audit(page), "nothing there").toEqual([])
       await done(page)
     },
