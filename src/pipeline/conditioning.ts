@@ -3,6 +3,7 @@ import { type ClipConfig, endPosition } from "../models/index.ts"
 import { f32, i64, type Value } from "../runtime/engine.ts"
 import type { Chunk } from "../text/chunks.ts"
 import { type Emphasis, fromEmpty, multiply, restoreMean } from "../text/emphasis.ts"
+import { type EncodedRows, LastUsed } from "./last-used.ts"
 import type { Networks } from "./networks.ts"
 
 /** A text ready for the encoders. */
@@ -64,7 +65,7 @@ interface Encoded {
   readonly pooled: Value | null
 }
 
-/** All texts by encoder `i`; equal texts, as `[a|b]` makes them, are encoded once. */
+/** All texts by encoder `i`; texts of the last pictures are not encoded again. */
 async function encodeBy(
   networks: Networks,
   i: number,
@@ -73,14 +74,16 @@ async function encodeBy(
 ): Promise<Encoded[]> {
   const { max_position_embeddings: tokens, hidden_size: size } = networks.texts[i]!
   const one = tokens * size
-  const known = new Map<string, Awaited<ReturnType<typeof runEncoder>>>()
+  // ids of textual-inversion words mean other vectors in another picture
+  const own = new LastUsed<EncodedRows>(64)
+  const state = `${i} ${layer.skip} ${layer.norm} ${networks.textState(i)}`
   const runs: { z: Float32Array[]; pooled: Value | null }[] = []
   for (const { chunks: all, empty, words } of texts) {
     const chunks = all[i]!
     const rows = empty && chunks.some((c) => !c.clean) ? [...chunks, empty[i]!] : chunks
-    const key = rows.map((c) => c.ids.join()).join(";")
-    const run = known.get(key) ?? (await runEncoder(networks, i, rows, layer, words?.[i]))
-    known.set(key, run)
+    const key = `${state} ${rows.map((c) => c.ids.join()).join(";")}`
+    const make = () => runEncoder(networks, i, rows, layer, words?.[i])
+    const run = await (words ? own : networks.encoded).take(key, make)
     runs.push({ ...run, z: rows.map((_, row) => run.hidden.subarray(row * one, (row + 1) * one)) })
   }
   const weighted = weigh(
@@ -158,7 +161,7 @@ async function runEncoder(
   rows: readonly Chunk[],
   layer: { skip: number; norm: boolean },
   words: WordTable | undefined,
-) {
+): Promise<EncodedRows> {
   const config = networks.texts[i]!
   const tokens = config.max_position_embeddings
   const flat = rows.flatMap((c) => Array.from(c.ids))

@@ -44,6 +44,7 @@ import { adapterTarget } from "../weights/adapters/targets.ts"
 import { fitWeights } from "../weights/fit.ts"
 import type { Component, ModelFiles } from "../weights/model-files.ts"
 import type { TensorView } from "../weights/view.ts"
+import { type EncodedRows, LastUsed } from "./last-used.ts"
 import { checkBlocks, fitsUnet } from "./network-checks.ts"
 import { storedView } from "./stored.ts"
 import type { AnyVae } from "./vae.ts"
@@ -72,6 +73,8 @@ export class Networks {
   /** How weights come into memory where the engine cannot map their files. */
   readonly readWeights: ReadWeights | undefined
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
+  /** Results of the text encoders for texts of the last pictures. */
+  readonly encoded = new LastUsed<EncodedRows>(32)
   private readonly programs = new Map<string, Promise<Program>>()
   private readonly patches = new Map<string, Patches>()
   private previewVae: TinyVaeConfig | null = null
@@ -336,6 +339,12 @@ export class Networks {
       this.programs.delete(key)
       await made.release()
     }
+  }
+
+  /** What adapters make of a text encoder, in one text. */
+  textState(i: number): string {
+    const changes = this.patches.get(`text${i}`)?.changes ?? new Map<string, never>()
+    return [...changes].map(([name, { key }]) => `${name} ${key}`).join()
   }
 
   /** Gives back the memory of one kind of network (`text`, `unet`, `vae`), or of all. */
