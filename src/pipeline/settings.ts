@@ -152,6 +152,11 @@ const startOf = (ask: GenerateRequest) => ({
   extended: ask.extend,
 })
 
+const syntaxOf = ({ promptSyntax = "a1111", emphasis = "original" }: GenerateRequest) => ({
+  promptSyntax,
+  emphasis,
+})
+
 /** Fills in defaults and refuses what this model cannot do. @throws REQUEST_* */
 export function settle(
   asked: GenerateRequest,
@@ -196,8 +201,7 @@ export function settle(
     upscaler: upscalerOf(ask.upscaler ?? "lanczos"),
     sdUpscale: sdUpscaleOf(ask, width, height),
     wrap: ask.tiling ? { x: ask.tiling !== "y", y: ask.tiling !== "x" } : null,
-    promptSyntax: ask.promptSyntax ?? "a1111",
-    emphasis: ask.emphasis ?? "original",
+    ...syntaxOf(ask),
     zeroNegative: files.index.force_zeros_for_empty_prompt === true && ask.negative === undefined,
     instruct: channels === 2 * latents,
   }

@@ -146,16 +146,18 @@ function askOf(models: Models, body: Asked, settings: Settings, kind: "txt2img" 
     fail("SAMPLER", "Sampler not found", { hint: "GET /sdapi/v1/samplers lists them" })
   const seed = whole(body.seed)
   const skip = whole(body.clip_skip) ?? whole(Number(settings.CLIP_stop_at_last_layers ?? 1))
+  const model = modelName(settings.sd_model_checkpoint)
   const ask: NewJobBody = {
     prompt: body.prompt ?? "",
     negative: body.negative_prompt ?? "",
-    model: modelName(settings.sd_model_checkpoint),
+    model,
     steps: whole(body.steps) || 50,
     cfg: body.cfg_scale ?? 7,
     sampler,
     schedule: body.scheduler || "automatic",
     eta: body.eta || undefined,
-    clipSkip: skip && skip > 1 ? skip : undefined,
+    // A1111 leaves SDXL's text encoders as they are
+    clipSkip: skip && skip > 1 && !/^sdxl/.test(models.get(model).card.family) ? skip : undefined,
     seed: seed === undefined || seed < 0 ? undefined : seed % 2 ** 32,
     width: whole(body.width),
     height: whole(body.height),
