@@ -69,26 +69,10 @@ const hires = (limits: Limits) =>
     negative: words.optional(),
   })
 
-/** What a picture is asked to be; `library` holds the pictures by reference. */
-const drawingShape = (limits: Limits) => ({
-  prompt: words,
-  negative: words.optional(),
-  model: name.optional(),
-  steps: whole(1, limits.steps).optional(),
-  cfg: real(0, 100).optional(),
-  sampler: name.optional().meta({ description: `${samplerIds.join(", ")}, or A1111's and ComfyUI's labels` }),
-  schedule: name.optional().meta({ description: `${scheduleIds.join(", ")}, or A1111's labels` }),
-  eta: real(0, 1).optional(),
-  clipSkip: whole(1, 100).optional(),
-  seed: whole(0, 2 ** 32 - 1).optional(),
-  width: whole(8, limits.side).optional(),
-  height: whole(8, limits.side).optional(),
-  count: whole(1, limits.count).optional(),
-  rng: z.enum(["cpu", "cuda"]).optional(),
-  syntax: z.enum(["a1111", "comfy", "plain"]).optional(),
-  strength: real(0, 1).optional(),
+/** What is asked of a start picture and its mask. */
+const startShape = {
   imageCfg: real(0, 100).optional(),
-  guidanceRescale: real(0, 1).optional(),
+  strength: real(0, 1).optional(),
   fit: z
     .enum(["stretch", "crop", "fill"])
     .optional()
@@ -110,6 +94,26 @@ const drawingShape = (limits: Limits) => ({
     .enum(["white", "transparent"])
     .optional()
     .meta({ description: "what of the mask is repainted, default white" }),
+}
+
+/** What a picture is asked to be; `library` holds the pictures by reference. */
+const drawingShape = (limits: Limits) => ({
+  prompt: words,
+  negative: words.optional(),
+  model: name.optional(),
+  steps: whole(1, limits.steps).optional(),
+  cfg: real(0, 100).optional(),
+  sampler: name.optional().meta({ description: `${samplerIds.join(", ")}, or A1111's and ComfyUI's labels` }),
+  schedule: name.optional().meta({ description: `${scheduleIds.join(", ")}, or A1111's labels` }),
+  eta: real(0, 1).optional(),
+  clipSkip: whole(1, 100).optional(),
+  seed: whole(0, 2 ** 32 - 1).optional(),
+  width: whole(8, limits.side).optional(),
+  height: whole(8, limits.side).optional(),
+  count: whole(1, limits.count).optional(),
+  rng: z.enum(["cpu", "cuda"]).optional(),
+  syntax: z.enum(["a1111", "comfy", "plain"]).optional(),
+  guidanceRescale: real(0, 1).optional(),
   hires: hires(limits)
     .optional()
     .meta({ description: "a second pass over the enlarged result of the first" }),
@@ -127,6 +131,7 @@ export const newJob = (limits: Limits) =>
   z
     .strictObject({
       ...drawingShape(limits),
+      ...startShape,
       init: z.union([heldRef, inline]).optional(),
       mask: z.union([heldRef, inline]).optional(),
       loras: z.array(lora).max(20).optional(),

@@ -27,6 +27,7 @@ import { enlargeRoutes } from "./routes/enlarge.ts"
 import { galleryRoutes } from "./routes/gallery.ts"
 import { jobRoutes } from "./routes/jobs.ts"
 import { mcpRoutes } from "./routes/mcp.ts"
+import { modelRoutes } from "./routes/models.ts"
 import { openAiRoutes } from "./routes/openai.ts"
 import { sdapiRoutes } from "./routes/sdapi/index.ts"
 import { serverRoutes } from "./routes/server.ts"
@@ -318,6 +319,7 @@ export function appOf(
   const metrics = new Metrics()
   const routes = [
     ...serverRoutes({ service, gate, metrics, pulse }),
+    ...modelRoutes(service),
     ...jobRoutes(service),
     ...enlargeRoutes(service),
     ...galleryRoutes(service),

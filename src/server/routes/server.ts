@@ -1,14 +1,12 @@
 import { z } from "zod"
 import { fail } from "../../errors.ts"
 import { countTokens, samplerIds, scheduleIds, version } from "../../index.ts"
-import { modelsSetAside, modelWorks } from "../../store/index.ts"
 import type { Gate } from "../auth.ts"
 import { samplerLabels, scheduleLabels } from "../labels.ts"
 import type { Metrics } from "../metrics.ts"
 import { json, type Route, route } from "../route.ts"
 import { id } from "../schemas.ts"
 import type { Service } from "../service.ts"
-import type { Shelf } from "../shelf.ts"
 
 const tag = "server"
 const nothing = { 204: { description: "done" } }
@@ -60,7 +58,6 @@ export function serverRoutes(parts: ServerParts): Route[] {
     infoRoute(service),
     tokensRoute(service),
     uploadRoute(service),
-    ...modelRoutes(service),
     ...sessionRoutes(parts),
   ]
 }
@@ -150,90 +147,6 @@ function uploadRoute(service: Service): Route {
       return json({ id: upload.id, width, height, format, bytes }, 201)
     },
   })
-}
-
-const modelBody = z
-  .object({
-    id: z.string(),
-    name: z.string(),
-    family: z.string(),
-    variant: z.string(),
-    width: z.int(),
-    height: z.int(),
-    default: z.boolean(),
-    setAside: z.object({ until: z.number(), crashes: z.int() }).nullable(),
-  })
-  .meta({ id: "Model" })
-
-function modelRoutes(service: Service): Route[] {
-  const { db, models } = service
-  const named = z.array(z.object({ id: z.string(), name: z.string() }))
-  const namesOf = ({ all }: Shelf) => all.map(({ id, name }) => ({ id, name }))
-  return [
-    route({
-      method: "GET",
-      path: "/api/models",
-      tag,
-      summary: "Models, LoRAs, embeddings and upscalers that requests may name",
-      answers: {
-        200: {
-          description: "what there is",
-          schema: z.object({ models: z.array(modelBody), loras: named, embeddings: named, upscalers: named }),
-        },
-      },
-      handle: async () => {
-        const aside = await modelsSetAside(db)
-        const all = models.all.map(({ id: modelId, name, card }) => {
-          const found = aside.get(modelId)
-          return {
-            id: modelId,
-            name,
-            family: card.family,
-            variant: card.variant,
-            width: card.size,
-            height: card.size,
-            default: modelId === models.standard,
-            setAside: found ? { until: found.until, crashes: found.crashes } : null,
-          }
-        })
-        const { loras, embeddings, upscalers } = models
-        return json({
-          models: all,
-          loras: namesOf(loras),
-          embeddings: namesOf(embeddings),
-          upscalers: namesOf(upscalers),
-        })
-      },
-    }),
-    route({
-      method: "POST",
-      path: "/api/models/refresh",
-      tag,
-      summary: "Looks again for models, LoRAs and embeddings",
-      body: { kind: "json", schema: z.strictObject({}), limit: 1000, optional: true },
-      answers: nothing,
-      handle: async () => {
-        await service.refresh()
-        return none()
-      },
-    }),
-    route({
-      method: "POST",
-      path: "/api/models/{model}/retry",
-      tag,
-      summary: "Takes back a model that was set aside",
-      params: { model: z.string().max(200) },
-      body: { kind: "json", schema: z.strictObject({}), limit: 1000, optional: true },
-      answers: nothing,
-      handle: async ({ params }) => {
-        const known = models.ids.includes(params.model!)
-        if (!known) fail("NOT_FOUND", "there is no such model here", { hint: "GET /api/models" })
-        await modelWorks(db, params.model!)
-        await db.notify("queued")
-        return none()
-      },
-    }),
-  ]
 }
 
 function sessionRoutes({ gate }: ServerParts): Route[] {

@@ -72,35 +72,43 @@ export function Composer() {
         {prompt.weights}. {words.generateHint}: {words.generate}.
       </span>
       <Changes />
-      <div class="composer-foot">
-        <Button
-          icon="sliders"
-          label={words.settings.title}
-          onClick={() => (settingsOpen.value = !settingsOpen.value)}
-          expanded={settingsOpen.value}
-          controls="settings"
-        />
-        {!start.value && (
-          <Button
-            icon="image"
-            label={words.start.short}
-            hint={words.start.title}
-            onClick={() => void pickPicture().catch(complain)}
-          />
-        )}
-        {!text && <Example />}
-        <span class="grow" />
-        {marked.value && (
-          <span class="keys" aria-hidden="true">
-            {prompt.weighKeys}
-          </span>
-        )}
-        <Counter />
-        <button type="submit" class="button main" title={words.generateHint} aria-busy={busy.value}>
-          {queue.value.length > 0 ? words.queueAnother : words.generate}
-        </button>
-      </div>
+      <Foot busy={busy.value} marked={marked.value} />
     </form>
+  )
+}
+
+/** Settings, a start picture, an example, the length, and the one button. */
+function Foot({ busy, marked }: { busy: boolean; marked: boolean }) {
+  const words = t.value
+  return (
+    <div class="composer-foot">
+      <Button
+        icon="sliders"
+        label={words.settings.title}
+        onClick={() => (settingsOpen.value = !settingsOpen.value)}
+        expanded={settingsOpen.value}
+        controls="settings"
+      />
+      {!start.value && (
+        <Button
+          icon="image"
+          label={words.start.short}
+          hint={words.start.title}
+          onClick={() => void pickPicture().catch(complain)}
+        />
+      )}
+      {!recipe.value.prompt && <Example />}
+      <span class="grow" />
+      {marked && (
+        <span class="keys" aria-hidden="true">
+          {words.prompt.weighKeys}
+        </span>
+      )}
+      <Counter />
+      <button type="submit" class="button main" title={words.generateHint} aria-busy={busy}>
+        {queue.value.length > 0 ? words.queueAnother : words.generate}
+      </button>
+    </div>
   )
 }
 

@@ -33,12 +33,6 @@ function Row({ job, waiting }: { job: Job; waiting: readonly Job[] }) {
   const name = job.recipe.prompt
   const place = waiting.indexOf(job)
   const preview = previews.value.get(job.id)?.url
-  const move = async (to: number) => {
-    // moving down is moving before the one after the next
-    const rest = waiting.filter((other) => other !== job)
-    await studio().move?.(job.id, rest[to]?.id ?? null)
-    say(words.moved(name, to + 1))
-  }
   const drop = (event: DragEvent) => {
     const id = event.dataTransfer?.getData("text/aquatint-job")
     if (!id || id === job.id) return
@@ -65,24 +59,7 @@ function Row({ job, waiting }: { job: Job; waiting: readonly Job[] }) {
           <span class="soft line">{job.state === "queued" ? words.wait : phaseText(job)}</span>
         </span>
       </button>
-      {movable && (
-        <span class="queue-moves">
-          <Button
-            kind="quiet"
-            icon="up"
-            label={words.up(name)}
-            disabled={place === 0}
-            onClick={() => doing(move(place - 1))}
-          />
-          <Button
-            kind="quiet"
-            icon="down"
-            label={words.down(name)}
-            disabled={place === waiting.length - 1}
-            onClick={() => doing(move(place + 1))}
-          />
-        </span>
-      )}
+      {movable && <Moves job={job} waiting={waiting} />}
       <Button
         kind="quiet"
         icon="close"
@@ -90,5 +67,33 @@ function Row({ job, waiting }: { job: Job; waiting: readonly Job[] }) {
         onClick={() => doing(studio().cancel(job.id))}
       />
     </li>
+  )
+}
+
+/** One place up or down. */
+function Moves({ job, waiting }: { job: Job; waiting: readonly Job[] }) {
+  const words = t.value.queue
+  const name = job.recipe.prompt
+  const place = waiting.indexOf(job)
+  const move = async (to: number) => {
+    // moving down is moving before the one after the next
+    const rest = waiting.filter((other) => other !== job)
+    await studio().move?.(job.id, rest[to]?.id ?? null)
+    say(words.moved(name, to + 1))
+  }
+  const one = (icon: "up" | "down", label: string, to: number) => (
+    <Button
+      kind="quiet"
+      icon={icon}
+      label={label}
+      disabled={to < 0 || to === waiting.length}
+      onClick={() => doing(move(to))}
+    />
+  )
+  return (
+    <span class="queue-moves">
+      {one("up", words.up(name), place - 1)}
+      {one("down", words.down(name), place + 1)}
+    </span>
   )
 }

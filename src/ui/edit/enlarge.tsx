@@ -18,6 +18,29 @@ export function Enlarge({ id = "" }: { id: string | undefined }) {
 const factors = ["1.5", "2", "3", "4"] as const
 type Factor = (typeof factors)[number]
 
+const sizeOf = ({ width, height }: ImageBitmap, factor: Factor) => {
+  const side = (v: number) => Math.round((v * Number(factor)) / 8) * 8
+  return { width: side(width), height: side(height) }
+}
+
+function isPossible({ width, height }: { width: number; height: number }): boolean {
+  const most = facts.value?.limits ?? { side: 2048, pixels: 2048 ** 2 }
+  return Math.max(width, height) <= most.side && width * height <= most.pixels
+}
+
+const Detail = ({ value, onChange }: { value: number; onChange: (value: number) => void }) => (
+  <Slider
+    label={t.value.enlarge.detail}
+    value={value}
+    rest={0.3}
+    min={0.1}
+    max={0.7}
+    step={0.05}
+    show={(v) => `${number(v * 100)} %`}
+    onChange={onChange}
+  />
+)
+
 function Upscale({ source, id }: { source: Source; id: string }) {
   const factor = useSignal<Factor>("2")
   const detail = useSignal(0.3)
@@ -26,17 +49,8 @@ function Upscale({ source, id }: { source: Source; id: string }) {
   const ways = id !== "start" && studio().enlarge ? (facts.value?.upscalers ?? []) : []
   const words = t.value.enlarge
   const { width, height } = source.bitmap
-  const limits = facts.value?.limits
-  const sizeOf = (f: Factor) => {
-    const side = (v: number) => Math.round((v * Number(f)) / 8) * 8
-    return { width: side(width), height: side(height) }
-  }
-  const fits = (f: Factor) => {
-    const size = sizeOf(f)
-    const most = limits ?? { side: 2048, pixels: 2048 ** 2 }
-    return Math.max(size.width, size.height) <= most.side && size.width * size.height <= most.pixels
-  }
-  const size = sizeOf(factor.value)
+  const fits = (f: Factor) => isPossible(sizeOf(source.bitmap, f))
+  const size = sizeOf(source.bitmap, factor.value)
   const run = async () => {
     const redraw = async () => {
       const init = await resizedFile(source.bitmap, size)
@@ -69,18 +83,7 @@ function Upscale({ source, id }: { source: Source; id: string }) {
               onChange={(id) => (way.value = id)}
             />
           )}
-          {way.value === "" && (
-            <Slider
-              label={words.detail}
-              value={detail.value}
-              rest={0.3}
-              min={0.1}
-              max={0.7}
-              step={0.05}
-              show={(v) => `${number(v * 100)} %`}
-              onChange={(v) => (detail.value = v)}
-            />
-          )}
+          {way.value === "" && <Detail value={detail.value} onChange={(v) => (detail.value = v)} />}
           <p class="soft figures">
             {words.result}: {size.width} × {size.height}
           </p>
