@@ -10,7 +10,11 @@ export async function openGolden<About>(path: string) {
     return new Float32Array(new Uint8Array(bytes.subarray(offset, offset + length)).buffer)
   }
   // Python's json writes infinities bare
-  return { about: JSON.parse(metadata.get("about")!.replaceAll("-Infinity", "null")) as About, want, has: (key: string) => tensors.has(key) }
+  return {
+    about: JSON.parse(metadata.get("about")!.replaceAll("-Infinity", "null")) as About,
+    want,
+    has: (key: string) => tensors.has(key),
+  }
 }
 
 /** Relative distance in the L2 norm. */
