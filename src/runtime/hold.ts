@@ -103,12 +103,16 @@ export const madeFrom = (
 ): Map<string, Tensor> =>
   new Map([...made].filter(([, node]) => sources(node).some((name) => names.has(name))))
 
-/** Makes held weights, patched where a patch says so. */
+/**
+ * Makes held weights, patched where a patch says so.
+ * @param into held weights of the same names that are given up for them: fresh memory costs more than the arithmetic
+ */
 export async function makeHeld(
   engine: Engine,
   made: ReadonlyMap<string, Tensor>,
   weights: ReadonlyMap<string, StoredTensor>,
   options: HoldOptions,
+  into: Readonly<Record<string, Ref>> = {},
 ): Promise<Record<string, Ref>> {
   const held: Record<string, Ref> = {}
   const { patches } = options
@@ -116,7 +120,7 @@ export async function makeHeld(
   try {
     for (const outputs of batches(made)) {
       const graph = patches ? applyPatches({ outputs }, patches) : { outputs }
-      Object.assign(held, await make(engine, graph, stored, options))
+      Object.assign(held, await make(engine, graph, stored, options, into))
     }
     return held
   } catch (error) {
@@ -158,8 +162,11 @@ async function make(
   graph: Graph,
   weights: ReadonlyMap<string, StoredTensor>,
   options: HoldOptions,
+  into: Readonly<Record<string, Ref>>,
 ): Promise<Record<string, Ref>> {
-  const out = await evaluateOnce(engine, graph, weights, options, Object.keys(graph.outputs))
+  const names = Object.keys(graph.outputs)
+  const over = Object.fromEntries(names.flatMap((name) => (into[name] ? [[name, into[name]]] : [])))
+  const out = await evaluateOnce(engine, graph, weights, options, names, over)
   return Object.fromEntries(
     Object.entries(out).flatMap(([name, feed]) => (isRef(feed) ? [[name, feed]] : [])),
   )

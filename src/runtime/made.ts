@@ -1,5 +1,5 @@
 import { type Graph, graphNodes, nameOf, type StoredTensor, type Tensor, toOnnx } from "../graph/index.ts"
-import { type Engine, type Feed, type Value, value } from "./engine.ts"
+import { type Engine, type Feed, type Ref, type Value, value } from "./engine.ts"
 import { gather } from "./gather.ts"
 import type { HoldOptions } from "./hold.ts"
 
@@ -34,13 +34,14 @@ export async function* valuesOf(
   }
 }
 
-/** Runs a graph of stored weights alone; results named in `keep` stay in the engine. */
+/** Runs a graph of stored weights alone; results named in `keep` stay in the engine, over those of `into`. */
 export async function evaluateOnce(
   engine: Engine,
   graph: Graph,
   weights: ReadonlyMap<string, StoredTensor>,
   { device, threads, read }: HoldOptions,
   keep: readonly string[],
+  into: Readonly<Record<string, Ref>> = {},
 ): Promise<Record<string, Feed>> {
   const names = graphNodes(graph).flatMap((node) => (node.op === "param" ? [nameOf(node)] : []))
   const used = new Map(
@@ -56,7 +57,7 @@ export async function evaluateOnce(
     once: true,
   })
   try {
-    return await engine.run(session, {}, keep)
+    return await engine.run(session, {}, keep, into)
   } finally {
     await engine.release(session)
   }

@@ -122,12 +122,19 @@ export class Program {
     const changed = differences(this.patches, patches)
     const made = madeFrom(this.held.made, changed)
     for (const name of changed) if (madeFrom(made, new Set([name])).size === 0) return false
-    const fresh = await makeHeld(this.engine, made, this.stored, { ...this.options, patches })
-    const old = Object.keys(fresh).map((name) => this.weights[name]!.ref)
-    Object.assign(this.weights, fresh)
+    const names = [...made.keys()].filter((name) => name in this.weights)
+    const old = Object.fromEntries(names.map((name) => [name, this.weights[name]!]))
+    for (const name of names) delete this.weights[name]
+    const options = { ...this.options, patches }
+    try {
+      Object.assign(this.weights, await makeHeld(this.engine, made, this.stored, options, old))
+    } catch (error) {
+      // the next run makes what is missing by the patches in force
+      await this.engine.free(Object.values(old).map(({ ref }) => ref))
+      throw error
+    }
     this.patches = patches
     for (const memo of this.memos.flatMap((memos) => memos.splice(0))) await this.forget(memo)
-    await this.engine.free(old)
     return true
   }
 
@@ -182,7 +189,10 @@ export class Program {
   private async ready(): Promise<void> {
     const missing = new Map([...this.held.made].filter(([name]) => !(name in this.weights)))
     if (missing.size > 0)
-      Object.assign(this.weights, await makeHeld(this.engine, missing, this.stored, this.options))
+      Object.assign(
+        this.weights,
+        await makeHeld(this.engine, missing, this.stored, { ...this.options, patches: this.patches }),
+      )
   }
 
   private async rest(part: Part): Promise<void> {
