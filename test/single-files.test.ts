@@ -12,7 +12,9 @@ interface Case {
   file: string
   family: string
   tensors: Record<string, number[]>
-  ask?: Partial<GenerateRequest> & { refiner?: string; at?: number }
+  /** The ControlNet's tensors, of the strength that `ask.control` says. */
+  control?: Record<string, number[]>
+  ask?: Partial<GenerateRequest> & { refiner?: string; at?: number; control?: number }
   seed?: number
   latents?: number[]
   image?: number[]
@@ -51,8 +53,9 @@ function formula(key: string, shape: readonly number[]): Float32Array {
   return out
 }
 
-async function written(name: string): Promise<string> {
-  const { tensors } = cases.find(({ file }) => file === name)!
+const written = (name: string) => writtenAs(name, cases.find(({ file }) => file === name)!.tensors)
+
+async function writtenAs(name: string, tensors: Readonly<Record<string, number[]>>): Promise<string> {
   const file = join(scratch, `${name}.safetensors`)
   const list = Object.entries(tensors).map(([key, shape]) => ({
     ...{ name: key, dtype: "F32" as const, shape },
@@ -89,8 +92,9 @@ const load = async (name: string) => StableDiffusion.load(await written(name), {
 test.each(cases.flatMap((c) => (c.ask ? [c.file] : [])))(
   "%s.safetensors: diffusers' latents and picture",
   async (name) => {
-    const { ask, family, seed, latents, image } = cases.find(({ file }) => file === name)!
-    const { refiner, at, ...more } = ask!
+    const { ask, family, seed, latents, image, control } = cases.find(({ file }) => file === name)!
+    const { refiner, at, control: weight, ...more } = ask!
+    const model = control && (await writtenAs(`${name}-control`, control))
     const sd = await load(name)
     expect(sd.files.family).toBe(family)
     const second = refiner === undefined ? null : await load(refiner)
@@ -106,6 +110,7 @@ test.each(cases.flatMap((c) => (c.ask ? [c.file] : [])))(
         },
         ...(channels === 4 ? {} : { init: picture() }),
         ...(channels === 9 ? { mask: mask() } : {}),
+        ...(model ? { controls: [{ model, image: picture(), weight: weight! }] } : {}),
         ...(second ? { refiner: { model: second, at: at! } } : {}),
       },
       { trace: true },

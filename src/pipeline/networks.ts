@@ -230,7 +230,11 @@ export class Networks {
   addControl(id: string, component: Component): ControlNetConfig {
     const known = this.controls.get(id)
     if (known) return known
-    const config = controlNetConfig(component.config)
+    const read = controlNetConfig(component.config)
+    // a single file does not say how its size embedding is cut; it reads the same numbers as the U-Net
+    const { addition_time_embed_dim, sizeIds, projection_class_embeddings_input_dim: width } = this.unet
+    const alike = read.unet.projection_class_embeddings_input_dim === width
+    const config = alike ? { ...read, unet: { ...read.unet, addition_time_embed_dim, sizeIds } } : read
     fitsUnet(config, this.unet, component.files[0])
     this.fit(`control ${id}`, new ControlNet(config), component, "controlnet")
     this.controls.set(id, config)

@@ -8,6 +8,7 @@ in blocks of 4x4.
 """
 import argparse
 import gzip
+import inspect
 import json
 import math
 import os
@@ -18,14 +19,14 @@ import numpy as np
 import torch
 import transformers
 from diffusers import (
-    DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LatentConsistencyModelPipeline, LCMScheduler,
-    StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline,
-    StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline)
+    ControlNetModel, DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LatentConsistencyModelPipeline, LCMScheduler,
+    StableDiffusionControlNetPipeline, StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline, StableDiffusionXLControlNetPipeline, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline)
 from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_ldm_vae_checkpoint, convert_open_clip_checkpoint
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from single_file import bare_clip, ldm_state, per_level, small_pipeline, unet_to_ldm
+from single_file import bare_clip, controlnet_to_ldm, ldm_state, per_level, small_pipeline, unet_to_ldm
 
 torch.set_grad_enabled(False)
 SIDE, VOCAB = 64, 49408
@@ -58,6 +59,9 @@ CASES = [
     ("segmind-vega", "sdxl", dict(SDXL, layers=2, depth=[1, 1, 2], mid="UNetMidBlock2D",
                                   reverse_transformer_layers_per_block=[[2, 2, 2], [1, 1, 1], 1]), dict(steps=3, cfg=5), None),
     ("koala-700m", "sdxl", dict(SDXL, mid=None, depth=[1, 2, 5]), dict(steps=3, cfg=5), None),
+    ("sd-v1-controlled", "sd1", dict(TWO, layers=2, vae_levels=4), dict(steps=3, cfg=5, control=0.9), None),
+    ("sd-v2-controlled", "sd2", dict(TWO_SD2, layers=2, vae_levels=4), dict(steps=3, cfg=5, control=0.8), None),
+    ("sd_xl_base-controlled", "sdxl", dict(SDXL, layers=2, vae_levels=4), dict(steps=3, cfg=5, control=0.7), None),
     ("sd_xl_base_refined", "sdxl", SDXL, dict(steps=5, cfg=4, refiner="sd_xl_refiner", at=0.6), None),
     ("sd_xl_refiner", "sdxl-refiner", REFINER, None, None),
 ]
@@ -107,8 +111,19 @@ def load(family, config, tokenizer):
     return pipe, {k: list(v.shape) for k, v in state.items()}
 
 
-def pipeline(kind, parts, scheduler, family):
-    common = dict(vae=parts.vae, unet=parts.unet, scheduler=scheduler)
+def controlnet(unet):
+    """A ControlNet beside this U-Net with the formula's numbers, and keys and shapes of its file."""
+    wanted = set(inspect.signature(ControlNetModel.__init__).parameters)
+    net = ControlNetModel(**{k: v for k, v in unet.config.items() if k in wanted and not k.startswith("_")})
+    layers = per_level(net.config.layers_per_block, len(net.config.block_out_channels))
+    names = controlnet_to_ldm({k: k for k in net.state_dict()}, layers)
+    shapes = {k: list(v.shape) for k, v in net.state_dict().items()}
+    net.load_state_dict({d: formula(k, tuple(shapes[d])) for k, d in names.items()})
+    return net.eval(), {k: shapes[d] for k, d in names.items()}
+
+
+def pipeline(kind, parts, scheduler, family, **more):
+    common = dict(vae=parts.vae, unet=parts.unet, scheduler=scheduler, **more)
     if family == "sdxl":
         return kind(text_encoder=parts.text_encoder, text_encoder_2=parts.text_encoder_2, tokenizer=parts.tokenizer,
                     tokenizer_2=parts.tokenizer_2, force_zeros_for_empty_prompt=True, add_watermarker=False, **common)
@@ -126,7 +141,7 @@ def pictures():
     return Image.fromarray(picture), Image.fromarray(mask)
 
 
-def draw(name, family, config, ask, scheduler, parts, refiner, seed):
+def draw(name, family, config, ask, scheduler, parts, refiner, seed, control=None):
     scheduler = scheduler or DDIMScheduler(**DDIM)
     steps, cfg = PRESETS.get(name, (ask.get("steps"), ask.get("cfg")))
     call = dict(prompt="a lighthouse at sunset, oil painting", num_inference_steps=steps, guidance_scale=cfg,
@@ -144,7 +159,11 @@ def draw(name, family, config, ask, scheduler, parts, refiner, seed):
         call |= dict(image=picture, image_guidance_scale=ask["imageCfg"])
     if "time_cond_proj_dim" in config:
         kind = LatentConsistencyModelPipeline
-    pipe = pipeline(kind, parts, scheduler, family)
+    more = {}
+    if control:
+        kind = StableDiffusionXLControlNetPipeline if family == "sdxl" else StableDiffusionControlNetPipeline
+        more, call = dict(controlnet=control), dict(call, image=picture, controlnet_conditioning_scale=ask["control"])
+    pipe = pipeline(kind, parts, scheduler, family, **more)
     pipe.set_progress_bar_config(disable=True)
     if refiner:
         call["denoising_end"] = ask["at"]
@@ -180,7 +199,9 @@ def main():
             parts, tensors = refiner if family == "sdxl-refiner" else load(family, config, a.tokenizer)
             made = {"file": name, "family": family, "tensors": tensors}
             if ask is not None:
-                latents, image = draw(name, family, config, ask, scheduler, parts, refiner[0] if "refiner" in ask else None, a.seed)
+                control, shapes = controlnet(parts.unet) if "control" in ask else (None, None)
+                made |= {"control": shapes} if control else {}
+                latents, image = draw(name, family, config, ask, scheduler, parts, refiner[0] if "refiner" in ask else None, a.seed, control)
                 made |= {"ask": ask, "seed": a.seed, "latents": numbers(latents), "image": numbers(image)}
             kept.append(made)
             print(name, len(tensors), "tensors", *((float(latents.std()), float(image.std())) if ask is not None else ()), flush=True)
