@@ -6,9 +6,9 @@ import { killing } from "./kills.ts"
 import { startPostgres } from "./postgres.ts"
 
 /** The short form; `AQUATINT_KILLS=1000 npx vitest run test/server/kill.test.ts` is the long one (docs/reliability.md). */
-const kills = Number(process.env.AQUATINT_KILLS ?? 10)
+const kills = Number(process.env.AQUATINT_KILLS ?? 25)
 const patience = 120_000 + kills * 15_000
-const tell = (line: string) => kills > 10 && console.log(line)
+const tell = (line: string) => kills > 25 && console.log(line)
 
 const scratch = mkdtempSync(join(tmpdir(), "aquatint-kill-"))
 afterAll(() => rmSync(scratch, { recursive: true }))
