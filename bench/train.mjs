@@ -9,6 +9,8 @@ import { input } from "../dist/graph/index.js"
 import { AutoencoderKL, UNet, unetConfig, vaeConfig } from "../dist/models/index.js"
 import { bind, expected, parameters } from "../dist/nn/index.js"
 import { nodeEngine } from "../dist/runtime/node.js"
+import { threadEngine } from "../dist/runtime/thread.js"
+import { Crew } from "../dist/train/crew.js"
 import { freshWeights } from "../dist/train/init.js"
 import { blockSize, Machine } from "../dist/train/machine.js"
 import { adamw } from "../dist/train/optimizer.js"
@@ -24,41 +26,52 @@ const noise = (shape) => ({
   data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => Math.random() * 2 - 1),
 })
 
-/** Each case: network, what it is fed, and its result; the loss is the mean square against noise. */
+/** Each case: network, what it is fed, and its result of a part of the rows; the loss is the mean square against noise. */
 const cases = {
-  "U-Net, 32 latents of 16 x 16": () => {
+  "U-Net, 64 latents of 16 x 16": () => {
     const net = bind(new UNet(unetConfig(settings("unet-128"))))
-    const [b, n] = [32, 16]
+    const [b, n, replicas] = [64, 16, 2]
     const feeds = {
       x: noise([b, 4, n, n]),
       t: noise([b]),
       context: noise([b, 40, 128]),
       target: noise([b, 4, n, n]),
     }
-    const [x, t, context] = ["x", "t", "context"].map((key) => input(key, feeds[key].shape))
-    return { net, feeds, batch: b, made: net.forward(x, t, context) }
+    const rows = (key) => input(key, [b / replicas, ...feeds[key].shape.slice(1)])
+    const [x, t, context] = ["x", "t", "context"].map(rows)
+    return { net, feeds, batch: b, replicas, made: net.forward(x, t, context) }
   },
   "VAE, 8 pictures of 128 x 128": () => {
     const net = bind(new AutoencoderKL(vaeConfig(settings("vae"))))
     const [b, n] = [8, 128]
     const feeds = { x: noise([b, 3, n, n]), target: noise([b, 3, n, n]) }
-    return { net, feeds, batch: b, made: net.decode(net.encode(input("x", feeds.x.shape)).slice(1, 0, 4)) }
+    return { net, feeds, batch: b, replicas: 1, made: net.decode(net.encode(input("x", feeds.x.shape)).slice(1, 0, 4)) }
   },
 }
 
-async function ours(engine, { net, feeds, made }) {
-  const loss = made.sub(input("target", feeds.target.shape)).square().mean([0, 1, 2, 3])
+async function ours(engine, { net, feeds, made, batch, replicas }) {
+  const target = input("target", [batch / replicas, ...feeds.target.shape.slice(1)])
+  const loss = made.sub(target).square().mean([0, 1, 2, 3])
   const learned = new Map([...parameters(net)].map(([name, p]) => [name, p.tensor]))
   const optimizer = adamw({ beta2: 0.99 })
   const graphs = stepGraphs(
     { parameters: learned, loss },
-    { optimizer, clip: 1, averages: 1, block: await blockSize(engine) },
+    { optimizer, clip: 1, averages: 1, replicas, block: await blockSize(engine) },
   )
-  const machine = await Machine.start(engine, graphs, optimizer, freshWeights(expected(net), 1), {
-    threads: 2,
-  })
+  const first = freshWeights(expected(net), 1)
+  const helpers = replicas > 1 ? Array.from({ length: replicas }, () => threadEngine()) : []
+  const machine =
+    replicas > 1
+      ? await Crew.start(helpers, graphs, optimizer, first)
+      : await Machine.start(engine, graphs, optimizer, first, { threads: 2 })
   let step = 0
-  return { step: () => machine.step(feeds, ++step, 1e-3, [0.01]), close: () => machine.close() }
+  return {
+    step: () => machine.step(feeds, ++step, 1e-3, [0.01]),
+    close: async () => {
+      await machine.close()
+      for (const helper of helpers) await helper.close()
+    },
+  }
 }
 
 /** PyTorch in a process of its own that makes a step for every line it is sent and answers with seconds and CPU seconds. */

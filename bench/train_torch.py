@@ -15,8 +15,8 @@ last = torch.channels_last
 config = {key: value for key, value in json.loads(sys.argv[2]).items() if not key.startswith("_")}
 if sys.argv[1] == "unet":
     model = UNet2DConditionModel(**config).to(memory_format=last)
-    x, target = (torch.randn(32, 4, 16, 16).contiguous(memory_format=last) for _ in range(2))
-    times, context = torch.randint(0, 1000, (32,)), torch.randn(32, 40, 128)
+    x, target = (torch.randn(64, 4, 16, 16).contiguous(memory_format=last) for _ in range(2))
+    times, context = torch.randint(0, 1000, (64,)), torch.randn(64, 40, 128)
 
     def made() -> torch.Tensor:
         return model(x, times, context).sample
