@@ -45,7 +45,13 @@ const cases = {
     const net = bind(new AutoencoderKL(vaeConfig(settings("vae"))))
     const [b, n] = [8, 128]
     const feeds = { x: noise([b, 3, n, n]), target: noise([b, 3, n, n]) }
-    return { net, feeds, batch: b, replicas: 1, made: net.decode(net.encode(input("x", feeds.x.shape)).slice(1, 0, 4)) }
+    return {
+      net,
+      feeds,
+      batch: b,
+      replicas: 1,
+      made: net.decode(net.encode(input("x", feeds.x.shape)).slice(1, 0, 4)),
+    }
   },
 }
 
