@@ -305,3 +305,18 @@ test("a model of Hugging Face's cache is found by its id, through the cache's sy
   expect(code).toBe(0)
   expect(JSON.parse(out.toString()).images[0].width).toBe(64)
 })
+
+describe("train embedded", () => {
+  test("runs the stages named, and refuses what is none", async () => {
+    const { code, err } = await aquatint(["train", "embedded", "words", "-o", "embedded"])
+    expect([code, err]).toEqual([0, ""])
+    expect(readdirSync(join(scratch, "embedded", "words"))).toContain("vocab.json")
+    for (const name of ["nope", "../training/words"]) {
+      const refused = await aquatint(["train", "embedded", name, "-o", "embedded"])
+      expect(refused.code).toBe(2)
+      expect(refused.err).toContain("error[TRAIN_STAGE]")
+    }
+    const early = await aquatint(["train", "embedded", "vae-white", "-o", "embedded"])
+    expect(early.err).toContain("error[TRAIN_NEEDS]: stage vae is not finished")
+  })
+})
