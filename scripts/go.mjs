@@ -58,6 +58,7 @@ async function bundle(dist) {
   const input = {
     aquatint: join(dist, "cli", "main.js"),
     child: join(dist, "runtime", "child.js"),
+    "thread-child": join(dist, "runtime", "thread-child.js"),
     "bench-child": join(dist, "cli", "bench-child.js"),
     "sqlite-thread": join(dist, "store", "sqlite-thread.js"),
   }
@@ -91,7 +92,7 @@ async function page(dist) {
 /** Compiles when a source's path, size or time differs from the last build. */
 async function build() {
   const stamp = at("dist", ".go")
-  const seen = [at("tsconfig.json"), at("package-lock.json"), ...sources(at("src"))]
+  const seen = [at("tsconfig.json"), at("package-lock.json"), at("scripts", "go.mjs"), ...sources(at("src"))]
     .filter((path) => !path.endsWith(".test.ts"))
     .map((path) => [path, statSync(path).size, statSync(path).mtimeMs].join())
   const want = hash(seen.sort().join("\n"))

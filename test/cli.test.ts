@@ -52,6 +52,26 @@ function aquatint(
   )
 }
 
+/** Sources of the command line; those of the page and of browsers are built apart. */
+function* sources(folder: string): Generator<string> {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) yield* sources(path)
+    else if (entry.name.endsWith(".ts") && !/\.test\.ts$|web/.test(entry.name)) yield path
+  }
+}
+
+test("every program that a module starts beside itself is among the built ones", () => {
+  const named = [...sources(join(root, "src"))].flatMap((path) =>
+    [...readFileSync(path, "utf8").matchAll(/new URL\("\.\/([\w-]+\.js)", import\.meta\.url\)/g)].map(
+      (m) => m[1]!,
+    ),
+  )
+  expect(named).toContain("thread-child.js")
+  const missing = named.filter((name) => !existsSync(join(dirname(program), name)))
+  expect(missing).toEqual([])
+})
+
 const draw = ["--model", model, "--steps", "2", "--seed", "3", "-W", "64", "-H", "64"]
 
 describe("generate", () => {

@@ -6,8 +6,9 @@ import { gradientOf, type StepGraphs } from "./step.ts"
 type Inputs = Readonly<Record<string, Value>>
 
 /**
- * Copies of one network in training, each with an engine of its own: every batch is shared out by rows, the gradients
- * are exchanged and every copy makes the same update. On small networks two engines of one thread each are much
+ * Copies of one network in training, each with an engine of its own: every batch is shared out by rows, every copy
+ * updates its share of the weights by the mean of all gradients and hands them to the others (Rajbhandari et al. 2020,
+ * ZeRO stage 1). On small networks two engines of one thread each are much
  * faster than one of two, which wait for each other at thousands of small nodes.
  */
 export class Crew {
@@ -27,7 +28,9 @@ export class Crew {
   ): Promise<Crew> {
     return new Crew(
       await Promise.all(
-        engines.map((engine) => Machine.start(engine, graphs, optimizer, values, { ...options, threads: 1 })),
+        engines.map((engine, share) =>
+          Machine.start(engine, graphs, optimizer, values, { ...options, threads: 1, share }),
+        ),
       ),
     )
   }
@@ -36,24 +39,45 @@ export class Crew {
   async step(inputs: Inputs, step: number, rate: number, shares: readonly number[] = []): Promise<Numbers> {
     const count = this.machines.length
     const found = await Promise.all(this.machines.map((m, i) => m.gradients(rowsOf(inputs, i, count))))
-    const exchanged = Object.fromEntries(
-      found.flatMap(({ gradients }, i) =>
-        Object.entries(gradients).map(([key, v]) => [gradientOf(key, i), v]),
-      ),
-    )
-    const [updated] = await Promise.all(this.machines.map((m) => m.step(exchanged, step, rate, shares)))
+    const all = found.map((f) => f.gradients)
+    const squares = await Promise.all(this.machines.map((m, i) => m.mean(othersFor(i, all, m.learned()))))
+    const norm = Math.sqrt(squares.reduce((a, b) => a + b))
+    const sent = await Promise.all(this.machines.map((m) => m.update(norm, step, rate, shares)))
+    this.machines.forEach((m, i) => {
+      for (const [from, weights] of sent.entries()) if (from !== i) m.take(weights)
+    })
     const names = Object.keys(found[0]!.numbers)
     const means = names.map((key) => [key, found.reduce((s, f) => s + f.numbers[key]!, 0) / count])
-    return { ...updated!, ...Object.fromEntries(means) }
+    return { ...Object.fromEntries(means), norm }
   }
 
-  read: Machine["read"] = (wanted) => this.machines[0]!.read(wanted)
-  probe: Machine["probe"] = (name, inputs, mean) => this.machines[0]!.probe(name, inputs, mean)
+  read: Machine["read"] = async (wanted) => {
+    const parts = await Promise.all(this.machines.map((m) => m.read(wanted)))
+    return new Map(parts.flatMap((p) => [...p]))
+  }
+
+  probe: Machine["probe"] = async (name, inputs, mean) => {
+    const [first, ...others] = this.machines
+    const theirs = mean === null ? [] : await Promise.all(others.map((m) => m.averages(mean)))
+    return first!.probe(name, Object.assign({}, inputs, ...theirs), mean)
+  }
 
   async close(): Promise<void> {
     for (const machine of this.machines) await machine.close()
   }
 }
+
+/** The gradients that the other replicas found for one's share. */
+const othersFor = (
+  index: number,
+  found: readonly Readonly<Record<string, Value>>[],
+  keys: readonly string[],
+): Inputs =>
+  Object.fromEntries(
+    found.flatMap((gradients, from) =>
+      from === index ? [] : keys.map((key) => [gradientOf(key, from), gradients[key]!]),
+    ),
+  )
 
 function rowsOf(inputs: Inputs, part: number, parts: number): Inputs {
   return Object.fromEntries(

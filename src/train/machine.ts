@@ -4,13 +4,17 @@ import { gather } from "../runtime/gather.ts"
 import type { Optimizer } from "./optimizer.ts"
 import {
   average,
+  clipFactor,
+  clipping,
   found,
   knobValues,
+  mean,
   next,
   type Objective,
   type Slot,
   type Stage,
   type StepGraphs,
+  sent,
 } from "./step.ts"
 
 /**
@@ -67,6 +71,8 @@ export interface Sized {
 export interface MachineOptions {
   readonly device?: "cpu" | "webgpu"
   readonly threads?: number
+  /** Which of several replicas this is, 0. */
+  readonly share?: number
   /** Weights that are not learned, by the names that the graphs leave open. */
   readonly held?: ReadonlyMap<string, StoredTensor>
 }
@@ -89,6 +95,8 @@ export class Machine {
   private readonly held: Record<string, Ref> = {}
   private state: Record<string, Feed>
   private spare: Record<string, Ref> = {}
+  /** What one part of a replica's step leaves for the next. */
+  private readonly passing: Record<string, Ref> = {}
 
   private constructor(
     engine: Engine,
@@ -112,9 +120,13 @@ export class Machine {
     values: ReadonlyMap<string, Float32Array>,
     options: MachineOptions = {},
   ): Promise<Machine> {
-    const machine = new Machine(engine, graphs, optimizer, firstState(graphs.slots, values), options)
+    const { share = 0 } = options
+    const known = graphs.slots.filter((s) => s.share === share || graphs.weights.includes(s.key))
+    const machine = new Machine(engine, graphs, optimizer, firstState(known, values), options)
+    const mine = graphs.shares[share]
     if (graphs.batch) await machine.session("batch ", () => graphs.batch!)
-    await machine.session("step ", () => graphs.step)
+    if (mine) await machine.session("mean ", () => mine.mean)
+    if (mine !== null) await machine.session("step ", () => mine?.step ?? graphs.step)
     return machine
   }
 
@@ -183,31 +195,98 @@ export class Machine {
     shares: readonly number[] = [],
     size?: Sized,
   ): Promise<Numbers> {
-    const knobs = knobValues(this.optimizer, step, rate, shares)
-    const values = Object.entries(knobs).map(([name, v]) => [name, f32(Float32Array.of(v), [])])
     const session = size
       ? await this.session(`size ${size.name}`, () => this.graphs.variant(size.make()))
       : await this.session("step ", () => this.graphs.step)
-    return this.run(session, { ...inputs, ...Object.fromEntries(values) })
+    return this.run(session, { ...inputs, ...this.knobs(step, rate, shares) })
   }
 
-  /** The numbers of a replica's share of a batch, and its gradients by slot. */
+  private knobs(step: number, rate: number, shares: readonly number[]): Inputs {
+    const knobs = knobValues(this.optimizer, step, rate, shares)
+    return Object.fromEntries(Object.entries(knobs).map(([name, v]) => [name, f32(Float32Array.of(v), [])]))
+  }
+
+  /** One replica's rows of a batch: its numbers, and by slot the gradients that others will want. */
   async gradients(inputs: Inputs): Promise<{ numbers: Numbers; gradients: Record<string, Value> }> {
-    const { id, stage } = await this.session("batch ", () => this.graphs.batch!)
-    const out = (await this.engine.run(id, this.feeds(stage, inputs))) as Record<string, Value>
+    const own = this.learned().map((key) => found + key)
+    const out = await this.pass("batch ", inputs, own)
     const split = (inside: boolean) =>
       Object.entries(out).filter(([name]) => name.startsWith(found) === inside)
     const bySlot = split(true).map(([name, v]) => [name.slice(found.length), v])
     return { numbers: numbersOf(split(false)), gradients: Object.fromEntries(bySlot) }
   }
 
-  private feeds(stage: Stage, given: Inputs): Record<string, Feed> {
+  /** Mean gradients of this replica's share, which stay here; returns the sum of their squares. */
+  async mean(gradients: Inputs): Promise<number> {
+    const own = this.learned().map((key) => mean + key)
+    if (own.length === 0) return 0
+    return Number((await this.pass("mean ", gradients, own)).squares!.data[0])
+  }
+
+  /** Updates this replica's share by the mean gradients, of which all together have that norm; returns new weights by slot. */
+  async update(
+    norm: number,
+    step: number,
+    rate: number,
+    shares: readonly number[],
+  ): Promise<Record<string, Value>> {
+    if (this.learned().length === 0) return {}
+    const { clip } = this.graphs
+    const factor = clip === null ? {} : { [clipping]: f32(Float32Array.of(clipFactor(clip, norm)), []) }
+    const out = await this.advance(await this.session("step ", missing), {
+      ...this.knobs(step, rate, shares),
+      ...factor,
+    })
     return Object.fromEntries(
-      stage.inputs.map(({ name }) => [name, given[name] ?? this.state[name] ?? this.held[name]!]),
+      Object.entries(out).flatMap(([name, feed]) =>
+        name.startsWith(sent) ? [[name.slice(sent.length), feed as Value]] : [],
+      ),
     )
   }
 
-  private async run({ id, stage }: Session, given: Inputs): Promise<Numbers> {
+  /** New weights that another replica made. */
+  take(weights: Readonly<Record<string, Value>>): void {
+    Object.assign(this.state, weights)
+  }
+
+  /** Slots of the weights that this replica updates. */
+  learned(): readonly string[] {
+    return this.own((s) => this.graphs.weights.includes(s.key)).map((s) => s.key)
+  }
+
+  private own(which: (s: Slot) => boolean): readonly Slot[] {
+    return this.graphs.slots.filter((s) => s.share === (this.options.share ?? 0) && which(s))
+  }
+
+  /** Runs a part of a step; outputs in `keep` stay in the engine under their names until it runs again. */
+  private async pass(name: string, given: Inputs, keep: readonly string[]): Promise<Record<string, Value>> {
+    const { id, stage } = await this.session(name, missing)
+    const into = Object.fromEntries(
+      keep.flatMap((key) => (this.passing[key] ? [[key, this.passing[key]!]] : [])),
+    )
+    const out = await this.engine.run(id, this.feeds(stage, given), keep, into)
+    for (const key of keep) {
+      this.passing[key] = out[key] as Ref
+      delete out[key]
+    }
+    return out as Record<string, Value>
+  }
+
+  private feeds(stage: Stage, given: Inputs): Record<string, Feed> {
+    return Object.fromEntries(
+      stage.inputs.map(({ name }) => [
+        name,
+        given[name] ?? this.state[name] ?? this.passing[name] ?? this.held[name]!,
+      ]),
+    )
+  }
+
+  private async run(session: Session, given: Inputs): Promise<Numbers> {
+    return numbersOf(Object.entries(await this.advance(session, given)))
+  }
+
+  /** Replaces the state; returns what else the stage gives. */
+  private async advance({ id, stage }: Session, given: Inputs): Promise<Record<string, Feed>> {
     const into = Object.fromEntries(
       stage.state.flatMap((key) => (this.spare[key] ? [[next(key), this.spare[key]!]] : [])),
     )
@@ -218,12 +297,28 @@ export class Machine {
       else delete this.spare[key]
       this.state[key] = out[next(key)]!
     }
-    return numbersOf(Object.entries(out).filter(([, feed]) => !isRef(feed)))
+    return Object.fromEntries(Object.entries(out).filter(([, feed]) => !isRef(feed)))
   }
 
-  /** Copies the state out by part (`NAME`, `NAME.m`, ..): all of it, or the parts that `wanted` names. */
+  /** Copies the state out by part (`NAME`, `NAME.m`, ..): all of this replica's, or the parts that `wanted` names. */
   async read(wanted: (key: string) => boolean = () => true): Promise<Map<string, Float32Array>> {
-    const slots = this.graphs.slots.filter((s) => s.parts.some((p) => wanted(p.key)))
+    const slots = this.own((s) => s.parts.some((p) => wanted(p.key)))
+    const out = await this.copies(slots)
+    return new Map(
+      slots.flatMap((s) => {
+        const data = value(out, s.key).data as Float32Array
+        const cut = (at: number, shape: readonly number[]) => data.slice(at, at + sizeOf(shape))
+        return s.parts.filter((p) => wanted(p.key)).map((p) => [p.key, cut(p.at, p.shape)] as const)
+      }),
+    )
+  }
+
+  /** The share of a moving average that this replica has, by slot. */
+  averages(which: number): Promise<Record<string, Feed>> {
+    return this.copies(this.own((s) => s.key.endsWith(`.${average(which)}`)))
+  }
+
+  private async copies(slots: readonly Slot[]): Promise<Record<string, Feed>> {
     const refs = slots.filter((s) => isRef(this.state[s.key]!))
     const out: Record<string, Feed> = Object.fromEntries(slots.map((s) => [s.key, this.state[s.key]!]))
     if (refs.length > 0) {
@@ -233,13 +328,7 @@ export class Machine {
       await this.engine.release(session)
       for (const s of refs) out[s.key] = read[next(s.key)]!
     }
-    return new Map(
-      slots.flatMap((s) => {
-        const data = value(out, s.key).data as Float32Array
-        const cut = (at: number, shape: readonly number[]) => data.slice(at, at + sizeOf(shape))
-        return s.parts.filter((p) => wanted(p.key)).map((p) => [p.key, cut(p.at, p.shape)] as const)
-      }),
-    )
+    return out
   }
 
   /** Runs a further network on the present weights, or on those of moving average `mean`. */
@@ -254,20 +343,25 @@ export class Machine {
     const feeds = Object.fromEntries(
       stage.inputs.map(({ name: key }) => [
         key,
-        weights.has(key) ? this.state[`${key}${suffix}`]! : (inputs[key] ?? this.held[key]!),
+        weights.has(key)
+          ? (this.state[key + suffix] ?? inputs[key + suffix]!)
+          : (inputs[key] ?? this.held[key]!),
       ]),
     )
     return (await this.engine.run(id, feeds)) as Record<string, Value>
   }
 
   async close(): Promise<void> {
-    const feeds = [this.state, this.spare, this.held].flatMap((r): Feed[] => Object.values(r))
+    const feeds = [this.state, this.spare, this.passing, this.held].flatMap((r): Feed[] => Object.values(r))
     const refs = feeds.flatMap((f) => (isRef(f) ? [f.ref] : []))
     await this.engine.free(refs)
     for (const { id } of this.sessions.values()) await this.engine.release(id)
   }
 }
 
+const missing = (): never => {
+  throw new TypeError("this network is not a replica")
+}
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
 
 const numbersOf = (found: readonly (readonly [string, Feed])[]): Numbers =>

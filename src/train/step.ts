@@ -56,6 +56,7 @@ export interface StepOptions {
 /** A parameter, or several small ones joined to one vector: thousands of tiny nodes cost more than their arithmetic. */
 interface Unit {
   readonly key: string
+  readonly share: number
   readonly shape: readonly number[]
   readonly scale: number
   readonly members: readonly { readonly name: string; readonly tensor: Tensor; readonly at: number }[]
@@ -64,6 +65,8 @@ interface Unit {
 export interface Slot {
   readonly key: string
   readonly shape: readonly number[]
+  /** The replica that updates it, 0 where there is one. */
+  readonly share: number
   /** What it holds: `NAME` for a weight, `NAME.m` and so on for its state; zeros at first unless `like` a weight. */
   readonly parts: readonly {
     readonly key: string
@@ -83,11 +86,23 @@ export interface Stage {
   readonly working: number
 }
 
+/** One replica's part of a step: the mean of all replicas' gradients for its slots, and their update. */
+export interface Share {
+  /** Outputs `mean SLOT` and the sum of their squares. */
+  readonly mean: Stage
+  /** Outputs the new state, and each new weight once more as `sent SLOT` for the other replicas. */
+  readonly step: Stage
+}
+
 /** The graphs of training: one that does it all, or one per batch and one per step. */
 export interface StepGraphs {
   readonly slots: readonly Slot[]
   readonly batch: Stage | null
   readonly step: Stage
+  /** What each of several replicas does after its batch; empty where there is one, null for one without slots. */
+  readonly shares: readonly (Share | null)[]
+  /** Largest norm of the gradients, which replicas find together. */
+  readonly clip: number | null
   /** Names of the probes, and the graph of one, made when first asked for. */
   readonly probes: ReadonlySet<string>
   probe(name: string): Stage
@@ -100,9 +115,13 @@ export interface StepGraphs {
 export const next = (key: string): string => `next ${key}`
 /** Before the slot's key: an output of a replica's batch. */
 export const found = "gradient "
-/** Gradient of a slot that replica `i` found, an input of every replica's step. */
+/** Before the slot's key: mean of the replicas' gradients, and a new weight on its way to the others. */
+export const [mean, sent] = ["mean ", "sent "]
+/** Gradient of a slot that another replica found. */
 export const gradientOf = (key: string, i: number): string => `${found}${i} ${key}`
 const knob = (name: string): string => `knob ${name}`
+/** Factor by which replicas clip their gradients, an input of their steps. */
+export const clipping = knob("clipping")
 export const average = (i: number): string => `average ${i}`
 
 /** Gradients, clipping by their global norm (Pascanu et al. 2013), update and moving averages as one or two graphs. */
@@ -114,6 +133,8 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
   const probes = options.probes ?? {}
   const made = new Map<string, Stage>()
   const rest = {
+    shares: [] as readonly (Share | null)[],
+    clip: options.clip ?? null,
     weights: units.map((u) => u.key),
     probes: new Set(Object.keys(probes)),
     probe(name: string) {
@@ -123,7 +144,7 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
   }
   const whole = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) =>
     write({ loss, ...metrics, ...updates(units, unitGradients(loss, units, options), options) })
-  if ((options.replicas ?? 1) > 1) return { slots, ...replicated(objective, units, options), ...rest }
+  if ((options.replicas ?? 1) > 1) return { slots, ...rest, ...replicated(objective, units, options) }
   if (accumulate === 1) return { slots, batch: null, step: whole(objective), variant: whole, ...rest }
   const sums = units.map(({ key, shape }) => input(`${key}.sum`, shape))
   const each = (of: (sum: Tensor, i: number) => Tensor) =>
@@ -142,23 +163,40 @@ export function stepGraphs(objective: Objective, options: StepOptions): StepGrap
   }
 }
 
-/** One replica's gradients by slot, and the update from the mean of all replicas'. */
+/** One replica's gradients by slot, and the update of every replica's share of the slots. */
 function replicated(
   objective: Objective,
   units: readonly Unit[],
   options: StepOptions,
-): Pick<StepGraphs, "batch" | "step" | "variant"> {
+): Pick<StepGraphs, "batch" | "step" | "variant" | "shares"> {
   const { replicas = 1 } = options
   const variant = ({ loss, metrics }: Pick<Objective, "loss" | "metrics">) => {
     const grads = unitGradients(loss, units, options)
     const bySlot = Object.fromEntries(units.map(({ key }, i) => [found + key, grads[i]!]))
     return stage({ loss, ...metrics, ...bySlot }, units, options)
   }
-  const means = units.map(({ key, shape }) => {
-    const each = Array.from({ length: replicas }, (_, i) => input(gradientOf(key, i), shape))
+  const shares = Array.from({ length: replicas }, (_, i) => share(i, units, options))
+  return { batch: variant(objective), step: shares.find((s) => s !== null)!.step, variant, shares }
+}
+
+function share(index: number, units: readonly Unit[], options: StepOptions): Share | null {
+  const { replicas = 1 } = options
+  const own = units.filter((u) => u.share === index)
+  if (own.length === 0) return null
+  const others = Array.from({ length: replicas }, (_, i) => i).filter((i) => i !== index)
+  const means = own.map(({ key, shape }) => {
+    const each = [found + key, ...others.map((i) => gradientOf(key, i))].map((name) => input(name, shape))
     return each.reduce((a, b) => a.add(b)).mul(1 / replicas)
   })
-  return { batch: variant(objective), step: stage(updates(units, means, options), units, options), variant }
+  const named = Object.fromEntries(own.map(({ key }, i) => [mean + key, means[i]!]))
+  const factor = options.clip == null ? null : input(clipping, [])
+  const grads = own.map(({ key, shape }) => input(mean + key, shape))
+  const after = update(own, grads, factor, options)
+  const copies = Object.fromEntries(own.map(({ key }) => [sent + key, after[next(key)]!]))
+  return {
+    mean: stage({ squares: squares(means), ...named }, units, options),
+    step: stage({ ...after, ...copies }, units, options),
+  }
 }
 
 /** Outputs of a probe, or what makes them when they are first needed. */
@@ -169,7 +207,10 @@ const resolved = (outputs: ProbeOutputs) => (typeof outputs === "function" ? out
 const [small, joint] = [16384, 262144]
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
 
-function unitsOf({ parameters }: Objective, { optimizer, scale = () => 1 }: StepOptions): Unit[] {
+function unitsOf(
+  { parameters }: Objective,
+  { optimizer, scale = () => 1, replicas = 1 }: StepOptions,
+): Unit[] {
   const alone: Unit[] = []
   const open = new Map<number, { unit: Unit; members: Unit["members"][number][]; size: number }>()
   let count = 0
@@ -179,13 +220,17 @@ function unitsOf({ parameters }: Objective, { optimizer, scale = () => 1 }: Step
     if (!optimizer.elementwise || sizeOf(shape) >= small) {
       // flat: onnxruntime walks shapes that end in ones number by number
       const flat = optimizer.elementwise ? [sizeOf(shape)] : shape
-      alone.push({ key: name, shape: flat, scale: rate, members: [{ name, tensor, at: 0 }] })
+      alone.push({ key: name, share: 0, shape: flat, scale: rate, members: [{ name, tensor, at: 0 }] })
       continue
     }
     let group = open.get(rate)
     if (!group || group.size >= joint) {
       const members: Unit["members"][number][] = []
-      group = { unit: { key: `joint ${count++}`, shape: [0], scale: rate, members }, members, size: 0 }
+      group = {
+        unit: { key: `joint ${count++}`, share: 0, shape: [0], scale: rate, members },
+        members,
+        size: 0,
+      }
       open.set(rate, group)
       alone.push(group.unit)
     }
@@ -193,7 +238,22 @@ function unitsOf({ parameters }: Objective, { optimizer, scale = () => 1 }: Step
     group.size += sizeOf(shape)
   }
   const total = (u: Unit) => u.members.reduce((n, m) => n + sizeOf(m.tensor.shape as number[]), 0)
-  return alone.map((u) => (u.shape[0] === 0 ? { ...u, shape: [total(u)] } : u))
+  return shared(
+    alone.map((u) => (u.shape[0] === 0 ? { ...u, shape: [total(u)] } : u)),
+    replicas,
+  )
+}
+
+/** Each unit goes to the replica that has least so far, the largest first. */
+function shared(units: readonly Unit[], replicas: number): Unit[] {
+  const load = Array.from({ length: replicas }, () => 0)
+  const share = new Map<Unit, number>()
+  for (const unit of [...units].sort((a, b) => sizeOf(b.shape) - sizeOf(a.shape))) {
+    const least = load.indexOf(Math.min(...load))
+    load[least]! += sizeOf(unit.shape)
+    share.set(unit, least)
+  }
+  return units.map((u) => ({ ...u, share: share.get(u)! }))
 }
 
 function unitGradients(loss: Tensor, units: readonly Unit[], { recompute }: StepOptions): Tensor[] {
@@ -222,7 +282,7 @@ function slot(unit: Unit, name: string, shape: readonly number[], asWeight: bool
     at: m.at,
     like: asWeight ? m.name : null,
   }))
-  return { key: `${unit.key}${suffix}`, shape, parts }
+  return { key: `${unit.key}${suffix}`, shape, share: unit.share, parts }
 }
 
 const slotsOf = (units: readonly Unit[], { optimizer, averages = 0 }: StepOptions): Slot[] =>
@@ -232,24 +292,41 @@ const slotsOf = (units: readonly Unit[], { optimizer, averages = 0 }: StepOption
     ...Array.from({ length: averages }, (_, i) => slot(u, average(i), u.shape, true)),
   ])
 
-function updates(
-  units: readonly Unit[],
-  grads: readonly Tensor[],
-  options: StepOptions,
-): Record<string, Tensor> {
-  const { optimizer, clip = null, averages = 0 } = options
-  const squares = grads.map((g) =>
+const squares = (grads: readonly Tensor[]): Tensor => {
+  const each = grads.map((g) =>
     g
       .square()
       .sum([...g.shape.keys()])
       .reshape([1]),
   )
-  const norm = concat(squares, 0).sum([0]).sqrt()
-  const factor = clip === null ? null : scalar(clip).div(norm.add(1e-6)).min(1)
+  return concat(each, 0).sum([0])
+}
+
+function updates(
+  units: readonly Unit[],
+  grads: readonly Tensor[],
+  options: StepOptions,
+): Record<string, Tensor> {
+  const norm = squares(grads).sqrt()
+  const factor = options.clip == null ? null : scalar(options.clip).div(norm.add(clipEps)).min(1)
+  return { norm, ...update(units, grads, factor, options) }
+}
+
+const clipEps = 1e-6
+/** What gradients of this norm are multiplied by. */
+export const clipFactor = (clip: number, norm: number): number => Math.min(1, clip / (norm + clipEps))
+
+/** New state of the units from their gradients times `factor`. */
+function update(
+  units: readonly Unit[],
+  grads: readonly Tensor[],
+  factor: Tensor | null,
+  { optimizer, averages = 0 }: StepOptions,
+): Record<string, Tensor> {
   const knobs = Object.fromEntries(
     Object.keys(optimizer.knobs(1, 1)).map((name) => [name, input(knob(name), [])]),
   )
-  const out: Record<string, Tensor> = { norm }
+  const out: Record<string, Tensor> = {}
   units.forEach(({ key, shape, scale }, i) => {
     const p = input(key, shape)
     const slots = optimizer.slots(shape)

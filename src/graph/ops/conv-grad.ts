@@ -1,9 +1,11 @@
 import type { ConvAttrs } from "../attrs.ts"
 import { addDim, type Dim, mulDim } from "../dim.ts"
 import { apply, concat, constant, type Tensor } from "../tensor.ts"
+import { fewWeightGrad, hasFewPlaces } from "./few-places.ts"
 
 /** Up to this many places a picture's columns are too short for a product of their own. */
 const few = 64
+const fewest = 4
 
 /**
  * Weight gradient of conv2d from that of its result. A convolution by kernels as large as the picture is slow on
@@ -13,10 +15,12 @@ export function convWeightGrad(g: Tensor, x: Tensor, w: Tensor, attrs: ConvAttrs
   const { stride, pads, groups } = attrs
   const [o, i, kh, kw] = w.shape as [number, number, number, number]
   if (groups > 1) return perGroup(g, x, w, attrs)
+  if (kh * kw > 1 && hasFewPlaces(g, x, attrs)) return fewWeightGrad(g, x, w, attrs)
   const places = mulDim(g.shape[2]!, g.shape[3]!)
   const short = typeof places === "number" && places <= few
-  if (stride === 1 && kh > 1 && !(short && (places as number) <= 16))
-    return threeByThree(g, x, w, pads, short)
+  const known = [g, x].every((t) => t.shape.slice(2).every((d) => typeof d === "number"))
+  if (stride === 1 && kh > 1 && known && !(short && (places as number) <= fewest))
+    return bySharedCopies(g, x, w, pads)
   const seen = taps(x, w, attrs, g.shape.slice(2)) // kh*kw times b i oh ow
   if (short) {
     const flat = seen.map((t) => t.rearrange("b i h w -> i 1 (b h w)"))
@@ -47,41 +51,57 @@ export function taps(x: Tensor, w: Tensor, { stride, pads }: ConvAttrs, [oh, ow]
 }
 
 /**
- * Shifts in y are laid on the gradient and shifts in x on the input, so that one product of 3 + 3 copies holds all
- * nine taps: dw[y, x] = sum over p of g[p - y] x[p + x].
+ * Pictures are laid one after the other on a grid with zeros between rows, so that a tap is the whole row of numbers
+ * moved by a constant. Moves in y are laid on the gradient, moves in x on the input: one product of kh + kw copies
+ * holds all taps.
  */
-function threeByThree(g: Tensor, x: Tensor, w: Tensor, pads: readonly number[], short: boolean): Tensor {
+function bySharedCopies(g: Tensor, x: Tensor, w: Tensor, pads: readonly number[]): Tensor {
   const [o, i, kh, kw] = w.shape as [number, number, number, number]
   const [top, left, bottom, right] = pads as [number, number, number, number]
-  const across = Array.from({ length: kw }, (_, k) =>
-    x.pad([0, 0, top, left - k], [0, 0, bottom, right - (kw - 1 - k)]),
-  )
-  // the gradient moved down by 0, 1, .. rows among zeros: one row of copies with gaps between
-  const [b, , oh, ow] = g.dims("b o h w")
-  const gap = zeros([b, o, kh, ow])
-  const copies = Array.from({ length: 2 * kh - 1 }, (_, n) => (n % 2 === 0 ? g : gap))
-  const rows = concat(copies, 2).reshape([b, o, kh, addDim(oh, kh - 1), ow])
-  if (short) {
-    const columns = concat(
-      across.map((t) => t.transpose([1, 0, 2, 3])),
-      0,
-    ).reshape([kw * i, -1])
-    const left = rows.transpose([1, 2, 0, 3, 4]).reshape([o * kh, -1])
-    const all = left.matmul(columns.transpose([1, 0]))
-    return all.reshape([o, kh, kw, i]).transpose([0, 3, 1, 2])
-  }
-  const columns = concat(across, 1)
-    .reshape([b, kw * i, -1])
-    .transpose([0, 2, 1])
-  const all = rows
-    .reshape([b, o * kh, -1])
-    .matmul(columns)
-    .sum([0])
-  return all.reshape([o, kh, kw, i]).transpose([0, 3, 1, 2])
+  const [b, , oh, ow] = g.shape as [Dim, Dim, number, number]
+  const [h, wide] = x.shape.slice(2) as [number, number]
+  // a place left of a row is the gap at the end of the row before it
+  const width = Math.max(wide + Math.max(left, right), ow)
+  const height = Math.max(h + Math.max(top, bottom), oh)
+  const size = mulDim(b, height, width)
+  const ahead = Math.max(0, kw - 1 - top * width - left)
+  const most = Math.max((kh - 1) * width + ahead, top * width + left + ahead)
+  const length = addDim(size, most)
+  const onGrid = (t: Tensor): Tensor =>
+    widened(t.transpose([1, 0, 2, 3]), height, width).reshape([t.shape[1]!, size])
+  const gradient = moved(onGrid(g), kh, most, ahead, width)
+  const input = moved(onGrid(x), kw, most, top * width + left + ahead, -1)
+  const all = gradient.reshape([o * kh, length]).matmul(input.reshape([i * kw, length]).transpose([1, 0]))
+  return all.reshape([o, kh, i, kw]).transpose([0, 2, 1, 3])
 }
 
-const zeros = (shape: readonly Dim[]): Tensor =>
-  constant(Float32Array.of(0), [1, 1, 1, 1], "f32").broadcastTo(shape)
+/** `count` copies of each row with zeros around: rows longer by `most`, copy n starting at `start + n * step`. */
+function moved(rows: Tensor, count: number, most: number, start: number, step: number): Tensor {
+  const gap = (size: number) => (size > 0 ? [zeros([rows.shape[0]!, size])] : [])
+  const last = most - start - (count - 1) * step
+  const copies = Array.from({ length: count }, (_, n) => (n === 0 ? [rows] : [...gap(most + step), rows]))
+  return concat([...gap(start), ...copies.flat(), ...gap(last)], 1)
+}
+
+/** Up to this width a product with ones and zeros is faster than onnxruntime's padding. */
+const widest = 128
+
+/** Zeros below and to the right of pictures. */
+function widened(t: Tensor, height: number, width: number): Tensor {
+  const [, , h, w] = t.shape as [Dim, Dim, number, number]
+  if (w > widest) return t.pad([0, 0, 0, 0], [0, 0, height - h, width - w])
+  const whole = h * w <= few
+  const [from, to] = whole ? [h * w, height * width] : [w, width]
+  const ones = new Float32Array(from * to)
+  for (let place = 0; place < from; place++)
+    ones[place * to + (whole ? Math.floor(place / w) * width + (place % w) : place)] = 1
+  const selected = t.reshape([-1, from]).matmul(constant(ones, [from, to], "f32"))
+  const [a, b] = t.shape as [Dim, Dim]
+  const rows = selected.reshape([a, b, whole ? height : h, width])
+  return whole || h === height ? rows : concat([rows, zeros([a, b, height - h, width])], 2)
+}
+
+const zeros = (shape: readonly Dim[]): Tensor => constant(Float32Array.of(0), [1], "f32").broadcastTo(shape)
 
 /** All pictures' places side by side, one row per channel. */
 const channels = (t: Tensor): Tensor => t.transpose([1, 0, 2, 3]).reshape([t.shape[1]!, -1])
