@@ -64,10 +64,14 @@ test.each(readdirSync(join(golden, "adapters")))("%s: the reference's text and l
   await sd.release()
 })
 
-test("two adapters merged and unmerged twice leave the very same bits", async () => {
-  const { about } = await goldenCase("two")
+test.each([
+  ["two adapters merged", "two"],
+  ["an adapter beside the weights, put there", "kohya"],
+  ["one of another kind put there", "loha"],
+])("%s and taken away twice leave the very same bits", async (_, name) => {
+  const { about } = await goldenCase(name)
   const ask = { ...asked(about), steps: 2 }
-  const loras = lorasOf("two", about)
+  const loras = lorasOf(name, about)
   const sd = await load(about.model)
   const untouched = await draw(sd, ask)
   const first = await draw(sd, { ...ask, loras })

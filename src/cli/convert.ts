@@ -40,11 +40,10 @@ export function addConvert(top: Command): void {
       "a name ending in .safetensors is one file in LDM keys, any other a diffusers folder",
     )
     .addOption(
-      new Option("--dtype <type>", "type of float tensors (default: each keeps its own)").choices([
-        "fp32",
-        "fp16",
-        "bf16",
-      ]),
+      new Option(
+        "--dtype <type>",
+        "type of float tensors; int8: codes for the U-Net's wide layers, the rest fp16 (default: each keeps its own)",
+      ).choices(["fp32", "fp16", "bf16", "int8"]),
     )
     .addOption(
       new Option("--keys <dialect>", "a LoRA's keys become this program's (default: as they are)").choices(

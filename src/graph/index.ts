@@ -1,4 +1,5 @@
 export type { AttentionAttrs, ConvAttrs, DType, OpAttrs, OpName, TypedData } from "./attrs.ts"
+export { addBranches, branchable, factorsOf } from "./branch.ts"
 export {
   addDim,
   type Dim,

@@ -16,6 +16,8 @@ export interface StoredTensor {
   readonly bytes: { readonly location: string; readonly offset: number; readonly length: number } | Uint8Array
   /** Stored with its two axes swapped. */
   readonly transposed?: boolean
+  /** What each row of the first axis is multiplied by. */
+  readonly scale?: StoredTensor
 }
 
 const onnxType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10, f64: 11, bf16: 16 } as const
@@ -130,18 +132,8 @@ class Writer implements Emitter {
     if (node.op !== "slice" || from?.op !== "param" || axis !== 0 || step !== 1) return null
     const stored = this.stored(nameOf(from))
     if (stored.transposed) return null
-    const size = bytesOf(stored) / stored.shape[0]!
-    const bytes =
-      stored.bytes instanceof Uint8Array
-        ? stored.bytes.subarray(start * size, end * size)
-        : {
-            location: stored.bytes.location,
-            offset: stored.bytes.offset + start * size,
-            length: (end - start) * size,
-          }
-    const shape = [end - start, ...stored.shape.slice(1)]
     const name = `${nameOf(from)}[${start}:${end}]`
-    return this.initializer(name, { ...stored, shape, bytes }, this.unfolded.has(nameOf(from)))
+    return this.initializer(name, storedRows(stored, start, end), this.unfolded.has(nameOf(from)))
   }
 
   private initializer(name: string, stored: StoredTensor, unfolded: boolean, dtype: DType = "f32"): string {
@@ -150,11 +142,20 @@ class Writer implements Emitter {
     if (unfolded) this.body.message(11, valueProto(name, onnxType[stored.dtype], storedShape(stored)))
     const before = this.nodes.length
     const turned = stored.transposed ? this.node("Transpose", [name], { perm: [1, 0] }) : name
-    const value = stored.dtype === dtype ? turned : this.node("Cast", [turned], { to: onnxType[dtype] })
+    const numbers = stored.dtype === dtype ? turned : this.node("Cast", [turned], { to: onnxType[dtype] })
+    const value = stored.scale ? this.scaled(name, numbers, stored) : numbers
     // onnxruntime runs early nodes late: what stands first in the file is made just before it is read
     if (unfolded) this.nodes.unshift(...this.nodes.splice(before))
     this.shared.set(name, value)
     return value
+  }
+
+  /** Eight-bit codes times the scales of their rows. */
+  private scaled(name: string, codes: string, { shape, scale }: StoredTensor): string {
+    const scales = `${name} row scales`
+    const wide = [shape[0]!, ...shape.slice(1).map(() => 1)]
+    this.body.message(5, tensorProto(scales, { ...scale!, shape: wide }))
+    return this.node("Mul", [codes, scales])
   }
 
   node(
@@ -262,6 +263,22 @@ function readers(graph: Graph, nodes: readonly Tensor[]): Set<Tensor> {
   }
   for (const node of nodes) if (node.op === "slice") read.add(node)
   return read
+}
+
+/** Rows of a weight's first axis: a smaller range of the same bytes. */
+function storedRows(stored: StoredTensor, start: number, end: number): StoredTensor {
+  const size = bytesOf(stored) / stored.shape[0]!
+  const { bytes, scale } = stored
+  const part =
+    bytes instanceof Uint8Array
+      ? bytes.subarray(start * size, end * size)
+      : { location: bytes.location, offset: bytes.offset + start * size, length: (end - start) * size }
+  return {
+    ...stored,
+    shape: [end - start, ...stored.shape.slice(1)],
+    bytes: part,
+    ...(scale ? { scale: storedRows(scale, start, end) } : {}),
+  }
 }
 
 const bytesOf = (stored: StoredTensor): number => stored.bytes.length

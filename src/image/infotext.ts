@@ -31,19 +31,19 @@ export interface Infotext {
   rng?: string
   /** LoRA name to the first 12 hexadecimal digits of its AddNet hash. */
   loraHashes?: Record<string, string>
+  /** Word of a textual inversion to the first 12 hexadecimal digits of its file's SHA-256. */
+  embeddingHashes?: Record<string, string>
   version?: string
   /** Keys this record does not name, in order, values unquoted; written before Version. */
   extra: [key: string, value: string][]
 }
 
 type Kind = "integer" | "number" | "text"
-type Named = Exclude<
-  keyof Infotext,
-  "prompt" | "negativePrompt" | "width" | "height" | "loraHashes" | "extra"
->
+type Named = Exclude<keyof Infotext, "prompt" | "negativePrompt" | "width" | "height" | Hashes | "extra">
+type Hashes = "loraHashes" | "embeddingHashes"
 
-/** A1111's order; "Size" and "Lora hashes" have shapes of their own, "*" is where the other keys go. */
-const order: [key: string, field: Named | "size" | "loraHashes" | "*", kind: Kind][] = [
+/** A1111's order; "Size" and hashes have shapes of their own, "*" is where the other keys go. */
+const order: [key: string, field: Named | "size" | Hashes | "*", kind: Kind][] = [
   ["Steps", "steps", "integer"],
   ["Sampler", "sampler", "text"],
   ["Schedule type", "scheduleType", "text"],
@@ -61,6 +61,7 @@ const order: [key: string, field: Named | "size" | "loraHashes" | "*", kind: Kin
   ["Clip skip", "clipSkip", "integer"],
   ["RNG", "rng", "text"],
   ["Lora hashes", "loraHashes", "text"],
+  ["TI hashes", "embeddingHashes", "text"],
   ["*", "*", "text"],
   ["Version", "version", "text"],
 ]
@@ -114,14 +115,14 @@ export function writeInfotext(record: Infotext): string {
   return strip(`${record.prompt}${negative}\n${pairs.join(", ")}`)
 }
 
-function textOf(record: Infotext, field: Named | "size" | "loraHashes"): string | undefined {
+function textOf(record: Infotext, field: Named | "size" | Hashes): string | undefined {
   if (field === "size") {
     return record.width === undefined || record.height === undefined
       ? undefined
       : `${record.width}x${record.height}`
   }
-  if (field === "loraHashes") {
-    const hashes = Object.entries(record.loraHashes ?? {})
+  if (field === "loraHashes" || field === "embeddingHashes") {
+    const hashes = Object.entries(record[field] ?? {})
     return hashes.length === 0 ? undefined : hashes.map(([name, hash]) => `${name}: ${hash}`).join(", ")
   }
   const value = record[field]
@@ -218,15 +219,15 @@ export function parseInfotext(text: string): Infotext {
 }
 
 /** Puts one value into its field; false when it has not the form. */
-function take(record: Infotext, field: Named | "size" | "loraHashes", kind: Kind, value: string): boolean {
+function take(record: Infotext, field: Named | "size" | Hashes, kind: Kind, value: string): boolean {
   if (field === "size") {
     const size = /^(\d+)x(\d+)$/.exec(value)
     if (!size) return false
     return Object.assign(record, { width: Number(size[1]), height: Number(size[2]) }) !== undefined
   }
-  if (field === "loraHashes") {
+  if (field === "loraHashes" || field === "embeddingHashes") {
     const hashes = hashesOf(value)
-    if (hashes) record.loraHashes = hashes
+    if (hashes) record[field] = hashes
     return hashes !== undefined
   }
   const read = kind === "text" ? value : numberOf(value, kind)

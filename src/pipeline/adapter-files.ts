@@ -3,6 +3,7 @@ import { basename, dirname, extname, isAbsolute, join, resolve, sep } from "node
 import { fail } from "../errors.ts"
 import { openControlNet, openImageEncoder } from "../weights/components.ts"
 import { scanFinite } from "../weights/finite.ts"
+import { hashFile } from "../weights/hash.ts"
 import { findInLibrary } from "../weights/hub/library.ts"
 import type { Component } from "../weights/model-files.ts"
 import { openSafetensors, withFile } from "../weights/open-file.ts"
@@ -166,6 +167,11 @@ async function sound(path: string, open: (path: string) => Promise<Component>): 
 
 const vouched = new Set<string>()
 
+async function hashesOf(path: string, dataStart: number) {
+  const { sha256, autov3 = "" } = await hashFile(path, { dataStart })
+  return { whole: sha256, data: autov3 }
+}
+
 const known = new Map<string, OpenedFile>()
 
 /** Opens a file of weights once per state of the file; NaN and infinities are refused. @throws SAFETENSORS_*, WEIGHTS_NOT_FINITE */
@@ -182,7 +188,9 @@ export async function openWeights(path: string): Promise<OpenedFile> {
     }),
   )
   const read = (offset: number, length: number) => withFile(path, (source) => source.read(offset, length))
-  const opened: OpenedFile = { id, name: nameOf(path), path, header, read }
+  let hashed: ReturnType<NonNullable<OpenedFile["hashes"]>> | undefined
+  const hashes = () => (hashed ??= hashesOf(path, header.dataStart))
+  const opened: OpenedFile = { id, name: nameOf(path), path, header, read, hashes }
   known.set(id, opened)
   return opened
 }

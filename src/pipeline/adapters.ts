@@ -1,10 +1,10 @@
 import { fail } from "../errors.ts"
 import type { StoredTensor, Tensor } from "../graph/index.ts"
-import type { Patch, Patches } from "../runtime/hold.ts"
+import type { Branch, Patch, Patches } from "../runtime/hold.ts"
 import type { Strength } from "../text/networks.ts"
 import { strengthAt } from "../text/networks.ts"
 import type { Adapter, AdapterModule } from "../weights/adapters/adapter.ts"
-import { changed } from "../weights/adapters/delta.ts"
+import { changed, isThin, thinFactors } from "../weights/adapters/delta.ts"
 import type { Networks } from "./networks.ts"
 import { storedView } from "./stored.ts"
 
@@ -45,7 +45,7 @@ export function patchesOf(
   active: readonly ActiveAdapter[],
   at: { call: number; calls: number },
 ): Patches {
-  const found = new Map<string, { module: AdapterModule; strength: number }[]>()
+  const found = new Map<string, Change[]>()
   const weights = new Map<string, StoredTensor>()
   for (const { adapter, unet, text } of active) {
     const given = scope === "unet" ? unet : text
@@ -62,6 +62,7 @@ export function patchesOf(
   const changes = new Map<string, Patch>()
   for (const [weight, list] of found) {
     changes.set(weight, {
+      ...branchOf(list),
       key: list.map(({ module, strength }) => `${module.nameOf("up")} ${strength}`).join("|"),
       apply: (w: Tensor) =>
         list
@@ -70,6 +71,25 @@ export function patchesOf(
     })
   }
   return { changes, weights }
+}
+
+interface Change {
+  readonly module: AdapterModule
+  readonly strength: number
+}
+
+/** The same changes beside the weight, where all of them are of low rank. */
+function branchOf(list: readonly Change[]): { branch?: Branch } {
+  if (!list.every(({ module }) => isThin(module))) return {}
+  const { down, up } = thinFactors(list)
+  const names = list.map(({ module }) => module.nameOf("down")).join("|")
+  return {
+    branch: {
+      rank: list.reduce((sum, { module }) => sum + (module.rank ?? 0), 0),
+      down: { key: names, make: down },
+      up: { key: `${names} ${list.map(({ strength }) => strength).join("|")}`, make: up },
+    },
+  }
 }
 
 /** Keeps the networks' weights as the adapters of a generation want them, call by call. */

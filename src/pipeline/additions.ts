@@ -5,8 +5,9 @@ import { type EmbeddingWord, readEmbedding } from "../weights/embedding.ts"
 import { type ActiveAdapter, checkStrength } from "./adapters.ts"
 import { type ControlPart, checkControl } from "./control.ts"
 import { withEmbeddings } from "./embeddings.ts"
+import { type FileMarks, hasWord, marksOf } from "./file-marks.ts"
 import type { Networks } from "./networks.ts"
-import type { FileRef, OtherFiles } from "./other-files.ts"
+import type { FileRef, OpenedFile, OtherFiles } from "./other-files.ts"
 import { type PromptPlan, planPrompts } from "./prompt.ts"
 import type { GenerateRequest } from "./request.ts"
 import type { Settings } from "./settings.ts"
@@ -17,6 +18,7 @@ export class Additions {
   private readonly others: OtherFiles
   private readonly tokenizers: readonly ClipTokenizer[]
   private readonly adapters = new Map<string, Adapter>()
+  private readonly files = new Map<string, OpenedFile>()
 
   constructor(networks: Networks, others: OtherFiles, tokenizers: readonly ClipTokenizer[]) {
     this.networks = networks
@@ -99,6 +101,24 @@ export class Additions {
     return withEmbeddings(this.tokenizers, found)
   }
 
+  /** Hashes of the files that a picture was drawn with: embeddings whose words are in its prompts. */
+  async marks(
+    { embeddings = [] }: GenerateRequest,
+    { prompt, negative }: Settings,
+    active: readonly ActiveAdapter[],
+  ): Promise<FileMarks> {
+    const used: OpenedFile[] = []
+    for (const ref of embeddings) {
+      const file = await this.others.open(ref, "embedding")
+      const words = [file.name, ...file.header.tensors.keys()]
+      if (words.some((word) => hasWord(`${prompt} ${negative}`, word))) used.push(file)
+    }
+    return marksOf(
+      active.flatMap(({ adapter }) => this.files.get(adapter.id) ?? []),
+      used,
+    )
+  }
+
   private async controlParts({ controls = [] }: GenerateRequest): Promise<ControlPart[]> {
     const parts: ControlPart[] = []
     for (const request of controls) {
@@ -111,7 +131,9 @@ export class Additions {
   }
 
   private async adapter(ref: FileRef, fromPrompt: boolean): Promise<Adapter> {
-    const { id, name, path, header } = await this.others.open(ref, "adapter", fromPrompt)
+    const file = await this.others.open(ref, "adapter", fromPrompt)
+    const { id, name, path, header } = file
+    this.files.set(id, file)
     const made =
       this.adapters.get(id) ?? matchAdapter(header, this.networks.adapterTargets(), { name, path, id })
     this.adapters.set(id, made)

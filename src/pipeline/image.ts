@@ -6,6 +6,7 @@ import type { Strength } from "../text/networks.ts"
 import { xmpMark } from "../trust/mark.ts"
 import { behaviour, version } from "../version.ts"
 import type { AdapterReport } from "./adapters.ts"
+import type { FileMarks } from "./file-marks.ts"
 import { upscalerLabel } from "./hires.ts"
 import type { ComputeType } from "./networks.ts"
 import { nameOf } from "./presets.ts"
@@ -33,6 +34,7 @@ interface Origin {
   folder: boolean
   scheduler: Readonly<Record<string, unknown>>
   adapters: readonly AdapterReport[]
+  marks: FileMarks
   dtype: ComputeType
   facts: FileFacts
 }
@@ -205,7 +207,7 @@ export class GeneratedImage {
 
   /** Generation parameters in AUTOMATIC1111's form. */
   get infotext(): string {
-    const { ask, settings, index, model, facts } = this.origin
+    const { ask, settings, index, model, facts, marks } = this.origin
     const { variation, promptSyntax } = settings
     const tags = loraTagsOf(ask)
     const tagged = promptSyntax === "a1111" && tags !== ""
@@ -227,6 +229,8 @@ export class GeneratedImage {
       denoisingStrength: settings.init ? settings.strength : settings.hires?.strength,
       clipSkip: settings.clipSkip,
       rng: settings.rng === "cuda" ? "NV" : "CPU",
+      loraHashes: { ...marks.loras },
+      embeddingHashes: { ...marks.embeddings },
       version: `aquatint ${version}`,
       extra: [
         ...textFields(settings, tagged ? "" : tags),

@@ -8,6 +8,7 @@ import { AdapterSet, reportOf } from "./adapters.ts"
 import { Additions } from "./additions.ts"
 import type { AttentionMaps } from "./attention.ts"
 import type { Enlarger } from "./enlarge.ts"
+import type { FileMarks } from "./file-marks.ts"
 import { type GenerateStep, generate, type RefinerPart } from "./generate.ts"
 import { type GenerateOptions, type GenerateResult, Generation, type Timings } from "./generation.ts"
 import { GeneratedImage, type Output } from "./image.ts"
@@ -167,7 +168,8 @@ export class Model {
     }
     timings.total = this.loadSeconds + (performance.now() - began) / 1000
     const reports = active.map(reportOf)
-    const images = await this.signed(pictures, ask, asked, reports)
+    const marks = await this.additions.marks(ask, settings, active)
+    const images = await this.signed(pictures, ask, asked, { adapters: reports, marks })
     return { images, timings, settings, trace, adapters: reports, attention }
   }
 
@@ -204,7 +206,7 @@ export class Model {
     pictures: readonly Picture[],
     ask: GenerateRequest,
     { settings, scheduler }: { settings: Settings; scheduler: Readonly<Record<string, unknown>> },
-    adapters: ReturnType<typeof reportOf>[],
+    named: { adapters: ReturnType<typeof reportOf>[]; marks: FileMarks },
   ): Promise<GeneratedImage[]> {
     const origin = {
       ask,
@@ -212,7 +214,7 @@ export class Model {
       model: this.name,
       folder: this.files.format === "diffusers",
       scheduler,
-      adapters,
+      ...named,
       dtype: this.dtype,
       facts: await this.facts,
     }

@@ -38,7 +38,7 @@ import type { CodeStore } from "../runtime/codes.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import type { ReadWeights } from "../runtime/gather.ts"
 import type { Patches } from "../runtime/hold.ts"
-import { type CompileOptions, compile, type Program } from "../runtime/program.ts"
+import { type CompileOptions, compile, type Legacy, type Program } from "../runtime/program.ts"
 import type { AdapterTarget } from "../weights/adapters/adapter.ts"
 import { adapterTarget } from "../weights/adapters/targets.ts"
 import { fitWeights } from "../weights/fit.ts"
@@ -77,6 +77,8 @@ export class Networks {
   readonly encoded = new LastUsed<EncodedRows>(32)
   private readonly programs = new Map<string, Promise<Program>>()
   private readonly patches = new Map<string, Patches>()
+  /** What programs that must be compiled anew left for it, by their names. */
+  private readonly left = new Map<string, Legacy>()
   private previewVae: TinyVaeConfig | null = null
   private readonly controls = new Map<string, ControlNetConfig>()
   /** What adapters can change, and the key of its weights. */
@@ -173,8 +175,10 @@ export class Networks {
       read: this.readWeights,
       patches: this.patches.get(weights),
       store: this.store,
+      legacy: this.left.get(key),
       ...how,
     })
+    this.left.delete(key)
     this.programs.set(key, made)
     made.catch(() => this.programs.delete(key))
     return made
@@ -329,8 +333,9 @@ export class Networks {
   }
 
   /**
-   * Sets what adapters make of a network's weights. The network stays as it is where only values differ; its weights
-   * are made anew from the model's own files, so that taking an adapter away leaves nothing of it.
+   * Sets what adapters make of a network's weights. The network stays as it is where only values differ, and what its
+   * session held is left for the next one where it must be compiled anew; values are made from the model's own files, so
+   * that taking an adapter away leaves nothing of it.
    */
   async adapt(scope: AdapterTarget["scope"], patches: Patches): Promise<void> {
     const weights = this.keys.get(scope)!
@@ -341,7 +346,7 @@ export class Networks {
       const made = await program
       if (await made.patch(patches)) continue
       this.programs.delete(key)
-      await made.release()
+      this.left.set(key, await made.handOver())
     }
   }
 
@@ -357,6 +362,11 @@ export class Networks {
       if (!key.startsWith(kind)) continue
       this.programs.delete(key)
       await (await program.catch(() => null))?.release()
+    }
+    for (const [key, { held }] of [...this.left]) {
+      if (!key.startsWith(kind)) continue
+      this.left.delete(key)
+      await this.engine.free(Object.values(held).map(({ ref }) => ref))
     }
   }
 }

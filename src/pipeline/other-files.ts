@@ -10,6 +10,8 @@ export interface OpenedFile {
   readonly path: string
   readonly header: Pick<SafetensorsHeader, "tensors" | "metadata">
   read(offset: number, length: number): Promise<Uint8Array>
+  /** SHA-256 of the whole file, and of all that follows its header: what pictures name it by. */
+  hashes?(): Promise<{ readonly whole: string; readonly data: string }>
 }
 
 /** What a caller names such a file by: a path, in browsers a Blob or a File. */

@@ -33,7 +33,7 @@ export async function gather(
   const weights = new Map<string, StoredTensor>()
   const mapped = new Set<string>()
   const loose: { key: unknown; name: string; tensor: StoredTensor }[] = []
-  for (const [name, tensor] of used) {
+  for (const [name, tensor] of [...used, ...scalesOf(used)]) {
     const { bytes } = tensor
     if (bytes instanceof Uint8Array) {
       if (bytes.length < small) weights.set(name, tensor)
@@ -46,7 +46,7 @@ export async function gather(
     }
   }
   const externals = [...mapped].map((path) => ({ path }))
-  if (loose.length === 0) return { weights, externals }
+  if (loose.length === 0) return { weights: withScales(weights), externals }
   const places = new Map<unknown, number>()
   let size = 0
   for (const { key, tensor } of loose) {
@@ -67,7 +67,19 @@ export async function gather(
       offset,
     )
   }
-  return { weights, externals: [...externals, { path: besides, data }] }
+  return { weights: withScales(weights), externals: [...externals, { path: besides, data }] }
+}
+
+const scaleOf = (name: string) => `${name} row scales`
+
+/** Scales of codes go the way of other weights, under names of their own. */
+const scalesOf = (used: ReadonlyMap<string, StoredTensor>): [string, StoredTensor][] =>
+  [...used].flatMap(([name, { scale }]) => (scale ? [[scaleOf(name), scale]] : []))
+
+function withScales(weights: Map<string, StoredTensor>): Map<string, StoredTensor> {
+  for (const [name, tensor] of weights)
+    if (tensor.scale) weights.set(name, { ...tensor, scale: weights.get(scaleOf(name))! })
+  return weights
 }
 
 function allocate(size: number): Uint8Array {

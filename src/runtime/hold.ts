@@ -21,12 +21,31 @@ export interface Patch {
   readonly key: string
   /** The new value, from the weight and from parameters of `Patches.weights`. */
   apply(weight: Tensor): Tensor
+  /** The same change as the product of two thin matrices, where it is one. */
+  readonly branch?: Branch
+}
+
+/** A change of low rank that can stand beside a weight (o i): x becomes (x down) up. */
+export interface Branch {
+  readonly rank: number
+  /** i r, of parameters of `Patches.weights` alone */
+  readonly down: Factor
+  /** r o */
+  readonly up: Factor
+}
+
+interface Factor {
+  /** Factors of one key make equal values. */
+  readonly key: string
+  make(): Tensor
 }
 
 /** Changes of weights by checkpoint key, and the tensors that only they read. */
 export interface Patches {
   readonly changes: ReadonlyMap<string, Patch>
   readonly weights: ReadonlyMap<string, StoredTensor>
+  /** Weights that stay as they are: the changes are those of factors beside them (branches.ts). */
+  readonly beside?: ReadonlySet<string>
 }
 
 /** A graph with what its heavy weights became, kept in the engine under the names of its inputs. */
@@ -48,6 +67,8 @@ export interface HoldOptions {
   readonly int8?: ReadonlySet<string>
   /** Where eight-bit codes are kept from one run to the next. */
   readonly store?: CodeStore
+  /** Held weights of an earlier session for the same files, by name; those of no use are given back. */
+  readonly inherited?: Readonly<Record<string, Ref>> | undefined
 }
 
 /** Bytes from which a weight in half precision is widened at every run instead of once. */
@@ -55,7 +76,8 @@ const heavy = 1e6
 /**
  * Makes what a network's convolutions need of their weights once, straight from the files, and keeps it in the engine.
  * The session itself then has little to prepare: SD 1.5's U-Net is ready in a third of the time and 2 GB less.
- * With patches, every matrix is held too, so that it can be made anew (`makeHeld`) while the session stays.
+ * With patches of weights, every matrix is held too, so that it can be made anew (`makeHeld`) while the session stays;
+ * with patches beside them their factors are.
  */
 export async function holdWeights(
   engine: Engine,
@@ -65,16 +87,40 @@ export async function holdWeights(
 ): Promise<Held> {
   const { patches, device } = options
   const cpu = device === "cpu"
-  if (!cpu && !patches) return { graph, weights: {}, made: new Map(), stored: weights }
+  if (!cpu && !patches) {
+    const made = new Map<string, Tensor>()
+    return { graph, weights: await inherit(engine, made, options), made, stored: weights }
+  }
   const integers = await integersOf(engine, graph, weights, options)
-  const patched = patches ? new Set([...matrices(graph), ...patches.changes.keys()]) : new Set<string>()
+  const others = patches && !patches.beside ? matrices(graph) : []
+  const patched = new Set([...others, ...(patches?.changes.keys() ?? [])])
   const first = liftWeights(integers.graph, patched, (node) => cpu && node.op === "conv2d")
   const lifted = cpu
     ? liftConvolutions(first.graph, (name) => patched.has(name))
     : { graph: first.graph, made: new Map<string, Tensor>() }
   const made = new Map([...integers.made, ...first.made, ...lifted.made])
-  const held = await makeHeld(engine, made, weights, options)
-  return { graph: lifted.graph, made, weights: held, stored: integers.stored }
+  const kept = await inherit(engine, made, options)
+  try {
+    const missing = new Map([...made].filter(([name]) => !(name in kept)))
+    const held = { ...kept, ...(await makeHeld(engine, missing, weights, options)) }
+    return { graph: lifted.graph, made, weights: held, stored: integers.stored }
+  } catch (error) {
+    await engine.free(Object.values(kept).map(({ ref }) => ref))
+    throw error
+  }
+}
+
+/** Held weights of an earlier session that this one can go on with. */
+async function inherit(
+  engine: Engine,
+  made: Held["made"],
+  { inherited = {} }: HoldOptions,
+): Promise<Record<string, Ref>> {
+  const [mine, others] = [true, false].map((used) =>
+    Object.fromEntries(Object.entries(inherited).filter(([name]) => made.has(name) === used)),
+  ) as [Record<string, Ref>, Record<string, Ref>]
+  await engine.free(Object.values(others).map(({ ref }) => ref))
+  return mine
 }
 
 /** The graph with its wide products in eight-bit integers, where that is asked for. */
@@ -88,7 +134,9 @@ async function integersOf(
   if (options.device !== "cpu" || !options.int8) return { graph, made: none, stored }
   const lifted = liftInt8(graph, options.int8)
   // codes of patched weights are made anew with every patch
-  const kept = options.patches ? null : await storeCodes(engine, lifted.graph, lifted.made, stored, options)
+  const { patches } = options
+  const kept =
+    patches && !patches.beside ? null : await storeCodes(engine, lifted.graph, lifted.made, stored, options)
   return kept ? { graph: kept.graph, made: none, stored: kept.weights } : { ...lifted, stored }
 }
 

@@ -12,7 +12,7 @@ export function* batches(made: ReadonlyMap<string, Tensor>): Generator<Record<st
   let size = 0
   for (const [name, node] of made) {
     outputs[name] = node
-    size += (node.shape as number[]).reduce((a, b) => a * b, 1)
+    size += node.shape.reduce<number>((n, d) => n * (typeof d === "number" ? d : 1), 1)
     if (size < batch) continue
     yield outputs
     outputs = {}

@@ -13,6 +13,7 @@ import {
   stage,
   toOnnx,
 } from "../graph/index.ts"
+import { Arranger, inPlaceOf, widened, withRoom } from "./branches.ts"
 import type { CodeStore } from "./codes.ts"
 import {
   type DeviceName,
@@ -60,6 +61,8 @@ export interface CompileOptions {
   readonly int8?: boolean
   /** Where codes of eight-bit weights are kept from one run to the next. */
   readonly store?: CodeStore
+  /** What an earlier program of the same weights handed over. */
+  readonly legacy?: Legacy | undefined
 }
 
 interface Part {
@@ -68,6 +71,14 @@ interface Part {
   readonly build: () => Promise<number>
   readonly inputs: readonly { name: string; shape: readonly Dim[] }[]
   readonly outputs: readonly string[]
+}
+
+/** What a program leaves to the next one of the same weights. */
+export interface Legacy {
+  /** Held weights that no patch touches. */
+  readonly held: Readonly<Record<string, Ref>>
+  /** Weights beside which it had room for factors. */
+  readonly room: ReadonlySet<string>
 }
 
 interface Memo {
@@ -85,6 +96,7 @@ export class Program {
   private readonly held: Held
   private readonly stored: Weights
   private readonly options: HoldOptions
+  private readonly arranger: Arranger
   private patches: Patches | undefined
   private readonly memos: Memo[][]
   private readonly fleeting: boolean
@@ -95,13 +107,14 @@ export class Program {
     parts: readonly Part[],
     held: Held,
     stored: Weights,
-    options: HoldOptions & Pick<CompileOptions, "fleeting">,
+    options: HoldOptions & Pick<CompileOptions, "fleeting"> & { arranger: Arranger },
   ) {
     this.engine = engine
     this.parts = parts
     this.held = held
     this.stored = stored
     this.options = options
+    this.arranger = options.arranger
     this.patches = options.patches
     this.fleeting = options.fleeting ?? false
     this.memos = parts.map(() => [])
@@ -112,30 +125,51 @@ export class Program {
   }
 
   /**
-   * Exchanges the patches of weights: only weights whose patch differs are made anew, from the files, so nothing of
+   * Exchanges the patches of weights: only values whose patch differs are made anew, from the files, so nothing of
    * former patches stays behind. False where the program must be compiled anew: it does not hold a weight in question, or
-   * no patch is left, since a session that owns its weights computes other last bits than one that is handed them.
+   * no patch of weights is left, since a session that owns them computes other last bits than one that is handed them.
    */
-  async patch(patches: Patches): Promise<boolean> {
+  async patch(given: Patches): Promise<boolean> {
     if (this.released) fail("ENGINE_RELEASED", "this network was released", { blame: "here" })
-    if (!this.patches || patches.changes.size === 0) return !this.patches && patches.changes.size === 0
+    const next = given.changes.size === 0 ? undefined : this.arranger.arrange(given)
+    const patches = inPlaceOf(this.patches, next)
+    if (!this.patches || !patches) return patches === undefined
     const changed = differences(this.patches, patches)
     const made = madeFrom(this.held.made, changed)
     for (const name of changed) if (madeFrom(made, new Set([name])).size === 0) return false
-    const names = [...made.keys()].filter((name) => name in this.weights)
-    const old = Object.fromEntries(names.map((name) => [name, this.weights[name]!]))
-    for (const name of names) delete this.weights[name]
+    const old = this.giveUp([...made.keys()])
     const options = { ...this.options, patches }
+    // factors of another rank have no room in those before
+    const into = patches.beside ? {} : old
     try {
-      Object.assign(this.weights, await makeHeld(this.engine, made, this.stored, options, old))
+      Object.assign(this.weights, await makeHeld(this.engine, made, this.stored, options, into))
     } catch (error) {
       // the next run makes what is missing by the patches in force
-      await this.engine.free(Object.values(old).map(({ ref }) => ref))
+      await this.free(Object.values(old))
       throw error
     }
+    if (patches.beside) await this.free(Object.values(old))
     this.patches = patches
     for (const memo of this.memos.flatMap((memos) => memos.splice(0))) await this.forget(memo)
     return true
+  }
+
+  /** Takes held weights out of this program. */
+  private giveUp(names: readonly string[]): Record<string, Ref> {
+    const found = names.filter((name) => name in this.weights)
+    const refs = Object.fromEntries(found.map((name) => [name, this.weights[name]!]))
+    for (const name of found) delete this.weights[name]
+    return refs
+  }
+
+  /** Releases the program but for what another of the same weights can go on with. */
+  async handOver(): Promise<Legacy> {
+    const touched = madeFrom(this.held.made, new Set(this.patches?.changes.keys()))
+    const held = this.released
+      ? {}
+      : this.giveUp([...this.held.made.keys()].filter((name) => !touched.has(name)))
+    await this.release()
+    return { held, room: this.patches?.beside ?? new Set() }
   }
 
   /**
@@ -197,9 +231,7 @@ export class Program {
 
   private async rest(part: Part): Promise<void> {
     await this.drop(part)
-    const refs = Object.values(this.weights).map(({ ref }) => ref)
-    for (const name of Object.keys(this.weights)) delete this.weights[name]
-    await this.engine.free(refs)
+    await this.free(Object.values(this.giveUp(Object.keys(this.weights))))
   }
 
   private async drop(part: Part): Promise<void> {
@@ -290,10 +322,16 @@ export async function compile(
   options: CompileOptions,
 ): Promise<Program> {
   const { attention } = await tryDevice(engine, options.device)
-  const fused = attention ? graph : unfuseAttention(graph)
+  const arranger = new Arranger(graph, options.device)
+  const { legacy } = options
+  const own = options.patches && arranger.arrange(options.patches)
+  const patches = own?.beside && legacy ? widened(own, legacy.room) : own
+  const roomy = withRoom(graph, patches)
+  const fused = attention ? roomy : unfuseAttention(roomy)
   const whole = options.device === "webgpu" ? padConvolutions(fused) : fused
   const lean = shareEqual(mergeLayouts(whole))
-  const hold = { ...options, int8: options.int8 ? new Set((options.slow ?? []).flat()) : undefined }
+  const int8 = options.int8 ? new Set((options.slow ?? []).flat()) : undefined
+  const hold = { ...options, int8, patches, arranger, inherited: legacy?.held }
   const held = await holdWeights(engine, lean, weights, hold)
   const stages = options.slow ? stage(held.graph, rates(options.slow, held)).stages : [held.graph]
   const parts: Part[] = []

@@ -41,9 +41,19 @@ export async function openVae(
   return vaeComponent(modernVaeKeys(tensors), family, family.startsWith("sdxl") ? 1024 : 512, scale)
 }
 
+/** Keys that only FaceID IP-Adapters have: a projection of face vectors, and LoRAs of their own. */
+const faces = /^image_proj\.(proj\.2\.|perceiver_resampler\.)|^ip_adapter\.\d+\.to_\w+_lora\./
+
+function refuseFaces(path: string): never {
+  fail("IP_ADAPTER_FACEID", `${path} is a FaceID IP-Adapter: it reads what a face-recognition network saw`, {
+    file: path,
+    hint: "aquatint has no such network; ip-adapter-plus-face of h94/IP-Adapter reads faces by CLIP",
+  })
+}
+
 /**
  * What leads a drawing by a picture, from a folder or a file: a ControlNet (diffusers' keys or LDM's, `control_model.`), a
- * T2I-Adapter (diffusers' keys or its authors') or an IP-Adapter (`image_proj.`, `ip_adapter.`). Error: CONTROLNET_NOT_ONE.
+ * T2I-Adapter (diffusers' keys or its authors') or an IP-Adapter (`image_proj.`, `ip_adapter.`). Errors: CONTROLNET_NOT_ONE, IP_ADAPTER_FACEID.
  */
 export async function openControlNet(path: string, options: FolderOptions = {}): Promise<Component> {
   const classes = /^(ControlNetModel|T2IAdapter)$/
@@ -51,6 +61,7 @@ export async function openControlNet(path: string, options: FolderOptions = {}):
   const all = (await openSafetensors(path)).tensors
   const kind = kindOf(all)
   const files = [...new Set([...all.values()].map((view) => view.file))]
+  if ([...all.keys()].some((key) => faces.test(key))) refuseFaces(path)
   if (kind === "ip-adapter") return { className: "IPAdapter", config: {}, weights: all, files }
   if (kind !== "controlnet" && kind !== "t2i-adapter")
     return wrongKind("CONTROLNET_NOT_ONE", path, "ControlNet, T2I-Adapter or IP-Adapter", all)

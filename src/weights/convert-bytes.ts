@@ -2,6 +2,7 @@ import { type FileHandle, open } from "node:fs/promises"
 import { castOf, type Target } from "./convert-cast.ts"
 import type { Computed } from "./edit/computed.ts"
 import { fileError, readInto } from "./file-source.ts"
+import { fromCodes, readScales } from "./int8.ts"
 import type { StoredTensor } from "./torch-file.ts"
 import { byteLength, DTYPE_BITS } from "./view.ts"
 
@@ -57,6 +58,7 @@ export interface Passage {
  * by the next one: use it before asking for more.
  */
 export async function* tensorBytes(view: StoredTensor, passage: Passage): AsyncGenerator<Uint8Array> {
+  if (view.scale && passage.dtype) return yield* numbersOf(view, passage, passage.dtype)
   const cast = castOf(view.dtype, passage.dtype)
   const strides = view.strides ?? (view.transposed ? [1, view.shape[0]!] : undefined)
   const pieces = strides ? gather(view, strides, passage.pool) : sequence(view, passage.pool)
@@ -71,6 +73,27 @@ export async function* tensorBytes(view: StoredTensor, passage: Passage): AsyncG
     const out = output.subarray(0, (piece.length / cast.from) * cast.to)
     const lost = cast.run(piece, out)
     passage.onPiece?.(piece.length, lost)
+    yield out
+  }
+}
+
+/** Eight-bit codes as numbers. */
+async function* numbersOf(view: StoredTensor, { pool, onPiece }: Passage, dtype: Target) {
+  const scales = await readScales(view, async ({ file, offset, length }) => {
+    const bytes = new Uint8Array(length)
+    await pool.read(file, bytes, offset)
+    return bytes
+  })
+  const inner = view.length / view.shape[0]!
+  const cast = castOf("F32", dtype)
+  let at = 0
+  for await (const piece of sequence(view, pool)) {
+    const codes = new Int8Array(piece.buffer, piece.byteOffset, piece.length)
+    const bytes = new Uint8Array(fromCodes(codes, scales, inner, at).buffer)
+    const out = cast ? new Uint8Array((bytes.length / cast.from) * cast.to) : bytes
+    const lost = cast?.run(bytes, out) ?? 0
+    at += piece.length
+    onPiece?.(piece.length, lost)
     yield out
   }
 }

@@ -7,6 +7,8 @@ export interface PlannedTensor {
   dtype: Dtype
   shape: readonly number[]
   parts: readonly StoredTensor[]
+  /** Written in this type, whatever the others become. */
+  exact?: boolean
 }
 
 /** A file to write, under its path inside the destination; the empty path is the destination itself. */

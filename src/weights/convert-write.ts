@@ -124,9 +124,9 @@ async function writePlanned(
   const { signal, dtype, onPiece } = options
   const tensors = file.tensors.map((tensor) => ({
     name: tensor.name,
-    dtype: castType(tensor.dtype, dtype),
+    dtype: tensor.exact ? tensor.dtype : castType(tensor.dtype, dtype),
     shape: tensor.shape,
-    bytes: () => partsOf(tensor, { pool, dtype, onPiece }),
+    bytes: () => partsOf(tensor, { pool, dtype: tensor.exact ? undefined : dtype, onPiece }),
   }))
   return writeSafetensors(path, tensors, file.metadata, { signal })
 }

@@ -5,6 +5,7 @@ import { type AdapterDialect, adapterDialects, planDialect } from "./adapters/di
 import { FilePool } from "./convert-bytes.ts"
 import { TARGETS } from "./convert-cast.ts"
 import { componentFiles, planFolder, planFolderCopy, type TokenizerFiles } from "./convert-folder.ts"
+import { withCodes } from "./convert-int8.ts"
 import { type Plan, plannedBytes } from "./convert-plan.ts"
 import { planSingleFile } from "./convert-single.ts"
 import { type ConvertSource, checkApart, isPickled, SourceOpener } from "./convert-source.ts"
@@ -14,8 +15,11 @@ import type { Workbench } from "./edit/edits.ts"
 import { type EditNeeds, type EditOptions, editedModel, edits, extracted, wholeModel } from "./edit/plan.ts"
 
 export interface ConvertOptions extends EditOptions {
-  /** Float tensors become this; default: each keeps its own type. */
-  dtype?: keyof typeof TARGETS | undefined
+  /**
+   * Float tensors become this; default: each keeps its own type. `int8`: the wide layers of a U-Net become eight-bit codes
+   * with a scale for each output, all else half precision.
+   */
+  dtype?: keyof typeof TARGETS | "int8" | undefined
   /** A LoRA's keys become this dialect's. */
   keys?: AdapterDialect | undefined
   /** Replace what stands at the destination. */
@@ -72,7 +76,8 @@ export async function* convertSteps(
   const pool = new FilePool(work.computed)
   try {
     const bench = { computed: work.computed, pool, cast: options.dtype !== undefined, notes: opener.notes }
-    const plan = await editedPlan(opened, destination, { opener, needs, options, bench })
+    const edited = await editedPlan(opened, destination, { opener, needs, options, bench })
+    const plan = withCodes(edited, options.dtype, bench)
     return yield* carriedOut(plan, source, destination, { opener, work, options })
   } finally {
     await pool.close()
@@ -143,9 +148,9 @@ async function checkRequest(
     fail("CONVERT_EDIT", "a LoRA is either extracted or added", { hint: "do one after the other" })
   if (extract && !asFile)
     fail("CONVERT_EXTRACT", `${destination} is no name for a LoRA`, { hint: "end it in .safetensors" })
-  if (dtype !== undefined && !Object.hasOwn(TARGETS, dtype))
+  if (dtype !== undefined && dtype !== "int8" && !Object.hasOwn(TARGETS, dtype))
     fail("CONVERT_DTYPE", `${String(dtype)} is no type to convert to`, {
-      hint: `one of ${Object.keys(TARGETS).join(", ")}`,
+      hint: `one of ${[...Object.keys(TARGETS), "int8"].join(", ")}`,
     })
   if (isPickled(destination))
     fail("CONVERT_TO_PICKLE", `${destination} would be a pickled file, which aquatint does not write`, {
@@ -209,7 +214,7 @@ async function* writing(
   try {
     await work.open()
     running = execute(plan, work, {
-      dtype: options.dtype && TARGETS[options.dtype],
+      dtype: options.dtype && TARGETS[options.dtype === "int8" ? "fp16" : options.dtype],
       signal,
       onFile: (path) => void (file = path),
       onPiece: (read, more) => {

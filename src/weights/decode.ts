@@ -1,4 +1,5 @@
 import { fail } from "../errors.ts"
+import { fromCodes, readScales } from "./int8.ts"
 import type { ByteSource } from "./source.ts"
 import { elements, type TensorView } from "./view.ts"
 
@@ -33,7 +34,12 @@ export function decodeFloats(dtype: TensorView["dtype"], bytes: Uint8Array): Flo
 
 /** A small tensor's values, row by row in the order of `view.shape` (a transposed view is turned). */
 export async function readFloats(source: ByteSource, view: TensorView): Promise<Float32Array> {
-  const values = decodeFloats(view.dtype, await source.read(view.offset, view.length))
+  const bytes = await source.read(view.offset, view.length)
+  if (view.scale) {
+    const scales = await readScales(view, (scale) => source.read(scale.offset, scale.length))
+    return fromCodes(new Int8Array(bytes.slice().buffer), scales, view.length / view.shape[0]!)
+  }
+  const values = decodeFloats(view.dtype, bytes)
   if (!view.transposed) return values
   const [out, inner] = view.shape as [number, number]
   const turned = new Float32Array(elements(view.shape))

@@ -49,7 +49,8 @@ interface Run {
 
 /** Views of one file and dtype that lie end to end, as one stretch of bytes; shared bytes are read once. */
 function runsOf(views: Iterable<TensorView>): Run[] {
-  const floats = [...views].filter(({ dtype, length }) => EXPONENT[dtype] !== undefined && length > 0)
+  const stored = [...views].map((view) => view.scale ?? view)
+  const floats = stored.filter(({ dtype, length }) => EXPONENT[dtype] !== undefined && length > 0)
   floats.sort((a, b) => (a.file < b.file ? -1 : a.file > b.file ? 1 : a.offset - b.offset))
   const runs: Run[] = []
   for (const view of floats) {

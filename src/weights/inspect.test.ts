@@ -299,6 +299,15 @@ test("files that are no model say what they are", async () => {
     hint: expect.stringMatching(/LoRA/),
   })
   await expect(openControlNet(lora)).rejects.toMatchObject({ code: "CONTROLNET_NOT_ONE" })
+  const face = await file({
+    "image_proj.proj.0.weight": ["F16", [1024, 512]],
+    "image_proj.proj.2.weight": ["F16", [3072, 1024]],
+    "ip_adapter.0.to_q_lora.down.weight": ["F16", [128, 320]],
+  })
+  await expect(openControlNet(face)).rejects.toMatchObject({
+    code: "IP_ADAPTER_FACEID",
+    hint: expect.stringMatching(/plus-face/),
+  })
 })
 
 test("a VAE alone, with LDM keys, with a prefix, and under diffusers' keys", async () => {

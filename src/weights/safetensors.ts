@@ -1,4 +1,5 @@
 import { fail } from "../errors.ts"
+import { INT8_NOTE, pairScales } from "./int8.ts"
 import { Fraction, type Json, JsonError, scanJson } from "./json-scan.ts"
 import type { ByteSource } from "./source.ts"
 import { byteLength, type Dtype, elements, isDtype, showShape, type TensorView, Weights } from "./view.ts"
@@ -22,7 +23,7 @@ type Refuse = (code: string, what: string, hint?: string, tensor?: string) => ne
  * Reads and checks a header; no tensor bytes are touched. Checked as the reference does (safetensors'
  * tensor.rs) and beyond: size, header limit, strict UTF-8, `{` first, known dtypes, products within 2^53,
  * offsets that run without hole or overlap to the file's last byte, no key twice, whole numbers only,
- * metadata of strings. Errors: SAFETENSORS_*, naming file and tensor.
+ * metadata of strings, scales that fit their codes. Errors: SAFETENSORS_*, WEIGHTS_SCALE, naming file and tensor.
  */
 export async function readSafetensorsHeader(
   source: ByteSource,
@@ -40,7 +41,11 @@ export async function readSafetensorsHeader(
   const dataStart = 8 + size
   const file = source.path ?? source.name
   const found = [...root].map(([name, value]) => readInfo(name, value, file, refuse))
-  return { tensors: layout(found, dataStart, source.size, refuse), metadata, dataStart }
+  const tensors = layout(found, dataStart, source.size, refuse)
+  pairScales(tensors, metadata.has(INT8_NOTE), (what, tensor) =>
+    refuse("WEIGHTS_SCALE", what, "the file is incomplete; convert the model again", tensor),
+  )
+  return { tensors, metadata, dataStart }
 }
 
 function refuser(file: string): Refuse {

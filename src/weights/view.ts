@@ -42,6 +42,8 @@ export interface TensorView {
   length: number
   /** The bytes are stored [in, out] where `shape` says [out, in]. */
   transposed?: boolean
+  /** The numbers are eight-bit codes times these, one for each row of the first axis. */
+  scale?: TensorView
 }
 
 /** Tensors by name; a `Map` is one. */
@@ -88,12 +90,14 @@ export function rows(view: TensorView, name: string, start: number, count: numbe
       file: view.file,
     })
   const row = total === 0 ? 0 : view.length / total
-  return { ...view, name, shape: [count, ...rest], offset: view.offset + start * row, length: count * row }
+  const scale = view.scale && rows(view.scale, view.scale.name, start, count)
+  const part = { ...view, name, shape: [count, ...rest], offset: view.offset + start * row }
+  return { ...part, length: count * row, ...(scale ? { scale } : {}) }
 }
 
 /** The same bytes under another shape with as many elements: a 1x1 convolution as a linear layer and back. */
 export function reshaped(view: TensorView, shape: readonly number[]): TensorView {
-  if (elements(shape) !== elements(view.shape))
+  if (elements(shape) !== elements(view.shape) || (view.scale && shape[0] !== view.shape[0]))
     fail(
       "WEIGHTS_RESHAPE",
       `${view.name}: ${showShape(view.shape)} has other elements than ${showShape(shape)}`,
@@ -105,7 +109,7 @@ export function reshaped(view: TensorView, shape: readonly number[]): TensorView
 /** The view of the transpose of a stored matrix: [in, out] bytes read as [out, in]. */
 export function transposed(view: TensorView): TensorView {
   const [first, second, ...more] = view.shape
-  if (first === undefined || second === undefined || more.length > 0)
+  if (first === undefined || second === undefined || more.length > 0 || view.scale)
     fail("WEIGHTS_TRANSPOSE", `${view.name}: only a matrix has a transpose, got ${showShape(view.shape)}`, {
       file: view.file,
     })

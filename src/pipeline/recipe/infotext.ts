@@ -30,8 +30,13 @@ export function infotextRecipe(info: Infotext): Recipe | null {
     model: { name: info.model ?? null, hash: info.modelHash ?? null },
     ...refinerOf(fields),
     loras: own ? adaptersOf(fields.get("Adapters")) : [],
+    ...hashesOf(info),
     unmet: unmetOf(info, fields, own),
   }
+}
+
+function hashesOf({ loraHashes: loras, embeddingHashes: embeddings }: Infotext): Pick<Recipe, "hashes"> {
+  return loras || embeddings ? { hashes: present({ loras, embeddings }) } : {}
 }
 
 function requestOf(info: Infotext, program: Program): Recipe["request"] {

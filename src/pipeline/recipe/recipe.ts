@@ -33,6 +33,11 @@ export interface Recipe {
   readonly refiner?: { readonly name: string; readonly at?: number }
   /** LoRA files that were used beside those named in the prompt. */
   readonly loras: readonly { readonly name: string; readonly weight: Strength; readonly text?: Strength }[]
+  /** The first digits of their files' hashes by name, LoRAs' and textual inversions' (A1111, aquatint). */
+  readonly hashes?: {
+    readonly loras?: Readonly<Record<string, string>>
+    readonly embeddings?: Readonly<Record<string, string>>
+  }
   /** What the metadata ask for that is not repeated, in words. */
   readonly unmet: readonly string[]
 }

@@ -1,4 +1,4 @@
-import { parameter, type Tensor } from "../../graph/index.ts"
+import { concat, parameter, type Tensor } from "../../graph/index.ts"
 import type { AdapterModule } from "./adapter.ts"
 import type { Part } from "./keys.ts"
 
@@ -46,14 +46,37 @@ export function delta(module: AdapterModule, weight: Tensor, strength: number): 
  */
 export function changed(sum: Tensor, module: AdapterModule, weight: Tensor, strength: number): Tensor {
   const parts = new Parts(module)
-  if (module.kind !== "lora" || module.part !== "factors" || module.dora || parts.has("mid"))
-    return sum.add(delta(module, weight, strength))
+  if (!isThin(module)) return sum.add(delta(module, weight, strength))
   const shape = weight.shape as number[]
   const matrix = [shape[0]!, size(shape.slice(1))]
   const up = parts.matrix("up").mul(scale(parts, module, strength))
   if (shape.length === 2) return sum.addmm(up, parts.matrix("down"))
   return sum.reshape(matrix).addmm(up, parts.matrix("down")).reshape(shape)
 }
+
+/** Whether a module is the product of two thin matrices. */
+export const isThin = (module: AdapterModule): boolean =>
+  module.kind === "lora" && module.part === "factors" && !module.dora && !module.parts.has("mid")
+
+/** The factors of such modules' sum: `down` (i r) and `up` (r o), strengths and alphas in the latter; ranks add up. */
+export const thinFactors = (list: readonly { module: AdapterModule; strength: number }[]) => ({
+  down: () =>
+    concat(
+      list.map(({ module }) => new Parts(module).matrix("down").transpose([1, 0])),
+      1,
+    ),
+  up: () =>
+    concat(
+      list.map(({ module, strength }) => {
+        const parts = new Parts(module)
+        return parts
+          .matrix("up")
+          .transpose([1, 0])
+          .mul(scale(parts, module, strength))
+      }),
+      0,
+    ),
+})
 
 /** Strength times alpha / rank (Hu et al. 2021, sec. 4.1); without alpha, alpha is the rank. */
 function scale(parts: Parts, module: AdapterModule, strength: number): Tensor | number {

@@ -15,7 +15,7 @@ export class Computed {
   private readonly makers = new Map<string, { dtype: Dtype; make: () => Promise<Float32Array> }>()
   private readonly made = new Map<string, Promise<Uint8Array>>()
 
-  /** A view of numbers that `make` will give, row by row. `dtype` is one of COMPUTED_DTYPES. */
+  /** A view of numbers that `make` will give, row by row. `dtype` is one of COMPUTED_DTYPES, or I8 for codes. */
   add(
     { name, dtype, shape }: Pick<TensorView, "name" | "dtype" | "shape">,
     make: () => Promise<Float32Array>,
@@ -39,6 +39,7 @@ export class Computed {
 }
 
 function encoded(values: Float32Array, dtype: Dtype): Uint8Array {
+  if (dtype === "I8") return new Uint8Array(Int8Array.from(values).buffer)
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
   const cast = castOf(
     "F32",

@@ -2,6 +2,7 @@ import { fail } from "../../errors.ts"
 import { type FilePool, tensorBytes } from "../convert-bytes.ts"
 import { castOf } from "../convert-cast.ts"
 import type { Component, ModelFiles } from "../model-files.ts"
+import type { StoredTensor } from "../torch-file.ts"
 import { elements, type TensorView, Weights } from "../view.ts"
 import { COMPUTED_DTYPES, type Computed } from "./computed.ts"
 
@@ -15,10 +16,10 @@ export interface Workbench {
 }
 
 export const isFloat = (view: TensorView): boolean =>
-  view.dtype === "F32" || castOf(view.dtype, "F32") !== undefined
+  view.dtype === "F32" || view.scale !== undefined || castOf(view.dtype, "F32") !== undefined
 
 /** A tensor's numbers in single precision, row by row. */
-export async function floatsOf(view: TensorView, pool: FilePool): Promise<Float32Array> {
+export async function floatsOf(view: StoredTensor, pool: FilePool): Promise<Float32Array> {
   const out = new Uint8Array(elements(view.shape) * 4)
   let at = 0
   for await (const piece of tensorBytes(view, { pool, dtype: "F32" })) {
