@@ -2,7 +2,15 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
-import { type GenerateRequest, type LoraRequest, StableDiffusion, type Strength } from "../src/index.ts"
+import {
+  type GenerateRequest,
+  inspect,
+  type LoraRequest,
+  parseInfotext,
+  readRecipe,
+  StableDiffusion,
+  type Strength,
+} from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
 import { openGolden, relativeError } from "./golden-case.ts"
 
@@ -48,10 +56,10 @@ const same = (a: { latents: Float32Array; cond: Float32Array }, b: typeof a) =>
   Buffer.compare(Buffer.from(a.cond.buffer), Buffer.from(b.cond.buffer)) === 0
 
 async function draw(sd: StableDiffusion, ask: GenerateRequest) {
-  const { trace, adapters } = await sd.generate(ask, { trace: true })
+  const { trace, adapters, images } = await sd.generate(ask, { trace: true })
   const tensors = trace!.tensors()
   const of = (key: string) => (tensors.get(key)!.data as Float32Array).slice()
-  return { latents: of("latents"), cond: of("text.cond"), adapters }
+  return { latents: of("latents"), cond: of("text.cond"), adapters, infotext: images[0]!.infotext }
 }
 
 test.each(readdirSync(join(golden, "adapters")))("%s: the reference's text and latents", async (name) => {
@@ -118,9 +126,13 @@ test("a prompt names adapters beside the model, strengths add up", async () => {
   cpSync(file("kohya", "style.safetensors"), join(scratch, "loras", "deep", "style.safetensors"))
   const sd = await StableDiffusion.load(join(scratch, about.model), { engine, cache: null })
   const prompt = `<lora:style:0.5:0.3>${about.prompt}<lora:style:0.3:0.5>`
-  const { latents, cond } = await draw(sd, { ...asked(about), prompt })
+  const { latents, cond, infotext } = await draw(sd, { ...asked(about), prompt })
   expect(largest(cond, want("text.cond"))).toBeLessThan(2e-4)
   expect(relativeError(latents, want("latents"))).toBeLessThan(1e-3)
+  // named as A1111 names it, and read back
+  const { autov3 } = (await inspect(file("kohya", "style.safetensors"))).hashes
+  expect(parseInfotext(infotext).loraHashes).toEqual({ style: autov3 })
+  expect(readRecipe({ parameters: infotext })?.hashes?.loras).toEqual({ style: autov3 })
   await sd.release()
 })
 
