@@ -23,7 +23,13 @@ export type WebModel = string | URL | Blob | readonly File[]
 export interface WebFilesOptions extends FetchOptions {
   /** Text of the LDM `.yaml` that belongs to a single file. */
   readonly config?: string
+  /** Where the package's folder `assets/embedded` is served, for the model "embedded"; default: beside this module. */
+  readonly embedded?: string | URL
 }
+
+// in two steps: a bundler would look for one file of that name
+const beside = "../../assets/embedded"
+const embeddedUrl = () => new URL(beside, import.meta.url)
 
 const textLimit = 32 * 1024 * 1024
 
@@ -47,12 +53,9 @@ export class WebFiles implements OtherFiles {
     if (from instanceof Blob)
       return WebFiles.single(from, from instanceof File ? from.name : "model", options)
     if (Array.isArray(from)) return WebFiles.folder(fileTree(from), rootOf(from))
-    const url = new URL(String(from), globalThis.location?.href)
+    const named = from === "embedded" ? (options.embedded ?? embeddedUrl()) : from
+    const url = new URL(String(named), globalThis.location?.href)
     const path = url.pathname.replace(/\/+$/, "")
-    if (from === "embedded")
-      fail("MODEL_NOT_FOUND", "this build carries no model of its own", {
-        hint: "give the URL of a checkpoint or of a diffusers folder, or a File",
-      })
     if (isPickle(path)) refusePickle(path)
     if (path.endsWith(".safetensors"))
       return WebFiles.single(await fetchFile(url.href, options), path.split("/").at(-1)!, options)

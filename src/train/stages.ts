@@ -49,6 +49,8 @@ const folderStage = z.object({
   unet: z.string(),
   /** The autoencoder, where it is not the one of the latents. */
   vae: z.string().optional(),
+  /** Take the newest checkpoint where the U-Net's stage is still under way. */
+  unfinished: z.boolean().optional(),
   size: count,
   defaults: z.object({ steps: count, cfg: z.number() }),
 })
@@ -224,9 +226,13 @@ async function taskOf(root: string, name: string, config: Training): Promise<Tas
 }
 
 /** The networks of a U-Net stage: its own two, and the autoencoder of the latents it learned from. */
-async function partsOf(root: string, { unet, size, defaults, vae: own }: Of<"folder">): Promise<ModelParts> {
+async function partsOf(root: string, stage: Of<"folder">): Promise<ModelParts> {
+  const { unet, size, defaults, vae: own } = stage
   const config = await stageOf(unet, "unet")
-  const weights = await result(root, unet)
+  const early = stage.unfinished && !(await exists(join(root, unet, "model.safetensors")))
+  const weights = early
+    ? await trainedWeights(join(root, unet), await taskOf(root, unet, config), 0)
+    : await result(root, unet)
   const { vae, model } = await stageOf(config.latents, "latents")
   const words = join(root, config.words)
   const of = (prefix: string) =>

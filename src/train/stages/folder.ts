@@ -30,6 +30,8 @@ const scheduler = {
   algorithm_type: "dpmsolver++",
   solver_order: 2,
   timestep_spacing: "trailing",
+  // without effect on this spacing; diffusers warns where it is missing
+  steps_offset: 1,
 } as const
 
 /** Writes a model as a diffusers folder in half precision; `model_index.json` last, so that a torn folder is no model. */
@@ -54,7 +56,8 @@ export async function writeModelFolder(folder: string, parts: ModelParts): Promi
   await writePart(
     join(folder, "text_encoder"),
     "model",
-    text.config,
+    // transformers would compute in the type of the file, and diffusers' U-Net beside it in float32
+    { ...text.config, dtype: "float32" },
     new ClipText(clipConfig(text.config)),
     text.weights,
   )
