@@ -7,6 +7,8 @@ import { expected } from "../nn/index.ts"
 import type { Engine } from "../runtime/engine.ts"
 import { writeSafetensors } from "../weights/write.ts"
 import { readState, writeWhole } from "./checkpoint.ts"
+import type { Evaluation } from "./evaluation.ts"
+import { embeddedCard, stageRecord } from "./stages/card.ts"
 import { classifierTask } from "./stages/classifier.ts"
 import { type ModelParts, writeModelFolder } from "./stages/folder.ts"
 import { encodeLatents, openLatents, whitened } from "./stages/latents.ts"
@@ -170,7 +172,10 @@ export async function* runStage(
     const weights = await whitened(engine, config.model, await result(root, config.from), config.seed)
     return writeWeights(folder, weights, expected(new AutoencoderKL(vaeConfig(config.model))))
   }
-  if (config.kind === "folder") return writeModelFolder(folder, await partsOf(root, config))
+  if (config.kind === "folder") {
+    const parts = await partsOf(root, config)
+    return writeModelFolder(folder, { ...parts, card: await cardOf(root, config, parts) })
+  }
   const task = await taskOf(root, name, config)
   yield* train(engine, task, { folder, every: config.every, ...options })
   if (options.signal?.aborted) return
@@ -248,6 +253,25 @@ async function partsOf(root: string, stage: Of<"folder">): Promise<ModelParts> {
     size,
     defaults,
   }
+}
+
+async function cardOf(root: string, config: Of<"folder">, parts: ModelParts): Promise<string> {
+  const records = await Promise.all(
+    stageNames.map(async (name) => {
+      const stage = await bundledStage(name)
+      return "batch" in stage && stage.kind !== "classifier" ? stageRecord(root, name, stage.batch) : null
+    }),
+  )
+  const count = ({ weights }: { weights: ReadonlyMap<string, Float32Array> }) =>
+    [...weights.values()].reduce((sum, d) => sum + d.length, 0)
+  const found = await readFile(join(root, "evaluation.json"), "utf8").catch(() => null)
+  return embeddedCard({
+    size: config.size,
+    parameters: { unet: count(parts.unet), vae: count(parts.vae), text_encoder: count(parts.text) },
+    defaults: config.defaults,
+    stages: records.filter((r) => r !== null),
+    evaluation: found === null ? null : (JSON.parse(found) as Evaluation),
+  })
 }
 
 /** Weights of the U-Net stage before, or of the text encoder alone. */

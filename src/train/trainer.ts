@@ -83,6 +83,7 @@ class Run {
   private logged = 0
   private window: Record<string, number> = {}
   private speed = 0
+  private since = performance.now()
 
   private constructor(
     task: Task,
@@ -204,6 +205,7 @@ class Run {
     const handle = await open(this.log, "r")
     await handle.sync()
     await handle.close()
+    await this.keepTime()
     const progress = { step: this.step, config: configHash(this.task), log: this.logged, window: this.window }
     await writeCheckpoint(
       this.checkpoints,
@@ -212,6 +214,17 @@ class Run {
       progress,
       this.options.keep,
     )
+  }
+
+  /** Adds the time since the last call to `time.json`, which no result depends on. */
+  private async keepTime(): Promise<void> {
+    const path = join(this.options.folder, "time.json")
+    const before = await readFile(path, "utf8")
+      .then(JSON.parse)
+      .catch(() => ({ seconds: 0 }))
+    const now = performance.now()
+    await writeWhole(path, `${JSON.stringify({ seconds: before.seconds + (now - this.since) / 1000 })}\n`)
+    this.since = now
   }
 
   private async writeReport(): Promise<void> {

@@ -19,6 +19,8 @@ export interface ModelParts {
   /** Side of the pictures in pixels. */
   readonly size: number
   readonly defaults: { readonly steps: number; readonly cfg: number }
+  /** The model card's text. */
+  readonly card?: string
 }
 
 const tokenizerFiles = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]
@@ -65,6 +67,7 @@ export async function writeModelFolder(folder: string, parts: ModelParts): Promi
   for (const name of tokenizerFiles) await copyFile(join(parts.words, name), join(folder, "tokenizer", name))
   await mkdir(join(folder, "scheduler"), { recursive: true })
   await json(join(folder, "scheduler", "scheduler_config.json"), scheduler)
+  if (parts.card !== undefined) await writeWhole(join(folder, "README.md"), parts.card)
   const index = pipelineIndex(scheduler._class_name, { _aquatint: parts.defaults })
   await json(join(folder, "model_index.json"), index)
 }
