@@ -42,12 +42,14 @@ export async function bundle(outDir: string): Promise<{ files: string[]; warning
   return { files: made.output.map((f) => f.fileName), warnings }
 }
 
-/** Serves the bundle and test/golden on a port of this machine, isolated so that pages may share memory. */
+/** Serves the bundle, test/golden and the embedded model on a port of this machine, isolated so that pages may share memory. */
 async function serve(folder: string): Promise<{ url: string; close(): void }> {
   const golden = join(import.meta.dirname, "../golden")
+  const embedded = join(import.meta.dirname, "../../assets/embedded")
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname))
-    const file = path.startsWith("/golden/") ? join(golden, path.slice(8)) : join(folder, path)
+    const from = path.startsWith("/golden/") ? golden : path.startsWith("/embedded/") ? embedded : null
+    const file = from ? join(from, path.slice(path.indexOf("/", 1))) : join(folder, path)
     const bytes = await readFile(file).catch(() => null)
     response.writeHead(bytes ? 200 : 404, {
       "content-type": types[file.split(".").at(-1)!] ?? "application/octet-stream",

@@ -15,10 +15,16 @@ describe.runIf(hasChromium)("Chromium", () => {
   }, 120_000)
   afterAll(() => browser?.close())
 
-  test("draws the picture that Node draws", { timeout: 120_000 }, async () => {
-    const got = await browser.page.evaluate((ask) => window.draw("sd1-odd", ask, "wasm"), ask)
+  test.each([
+    ["sd1-odd", model, ask],
+    ["embedded", "embedded", { prompt: "ein rotes Haus am Meer", steps: 3, seed: 5 }],
+  ])("draws the picture that Node draws: %s", { timeout: 120_000 }, async (name, path, ask) => {
+    const got = await browser.page.evaluate(([name, ask]) => window.draw(name, ask, "wasm"), [
+      name,
+      ask,
+    ] as const)
     const engine = nodeEngine()
-    const sd = await StableDiffusion.load(model, { engine, cache: null })
+    const sd = await StableDiffusion.load(path, { engine, cache: null })
     const { images, trace } = await sd.generate(ask, { trace: true })
     const want = trace!.tensors()
     const tensor = (name: string) => want.get(name)!.data as Float32Array

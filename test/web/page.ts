@@ -20,7 +20,7 @@ declare global {
   interface Window {
     /** Runs the conformance suite in a web worker of this page. */
     conform(device: "wasm" | "webgpu", only?: string): Promise<Outcome[]>
-    /** Draws with a model of test/golden/models. */
+    /** Draws with a model of test/golden/models, or with the embedded one. */
     draw(model: string, ask: GenerateRequest, device?: "wasm" | "webgpu"): Promise<Drawn>
   }
 }
@@ -42,8 +42,9 @@ window.conform = async (device, only) => {
 
 window.draw = async (model, ask, device) => {
   const progress: number[] = []
-  const sd = await StableDiffusion.load(`/golden/models/${model}`, {
+  const sd = await StableDiffusion.load(model === "embedded" ? model : `/golden/models/${model}`, {
     device,
+    embedded: "/embedded",
     progress: ({ done, total }) => progress.push(total ? done / total : Number.NaN),
   })
   let stalled = 0
