@@ -45,7 +45,7 @@ export {
   type Tiling,
   tilings,
 } from "./pipeline/request.ts"
-export { type Speed, speeds } from "./pipeline/shortcuts.ts"
+export { mostMerged, type Speed, speeds } from "./pipeline/shortcuts.ts"
 export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { spawnEngine } from "./runtime/spawn.ts"

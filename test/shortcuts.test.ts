@@ -7,7 +7,7 @@ import { openModel } from "../src/pipeline/stable-diffusion.ts"
 import { f32, isRef, value } from "../src/runtime/engine.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
 import { noise } from "./conformance/operands.ts"
-import { relativeError } from "./golden-case.ts"
+import { openGolden, relativeError } from "./golden-case.ts"
 
 const models = join(import.meta.dirname, "golden/models")
 const engine = nodeEngine()
@@ -99,10 +99,36 @@ test("shortcuts go with prompts of several parts and with parts of the way witho
     expect((await latents({ prompt, speed: "fast" })).every(Number.isFinite)).toBe(true)
 })
 
+const merged = await openGolden<{
+  cases: { model: string; share: number; width: number; height: number; seed: number }[]
+}>(join(models, "../token-merging.safetensors"))
+
+test.each(merged.about.cases.map((c, n) => ({ n, ...c })))(
+  "merging $share of the tokens of $model is tomesd's",
+  async ({ n, model, share, ...size }) => {
+    const net = await StableDiffusion.load(join(models, model), { engine, cache: null })
+    const asked = {
+      prompt: "a fox in the snow",
+      steps: 4,
+      cfg: 6,
+
+      promptSyntax: "plain",
+    } as const
+    const draw = async (tokenMerge: number) => {
+      const { trace } = await net.generate({ ...asked, ...size, tokenMerge }, { trace: true })
+      return trace!.tensors().get("latents")!.data as Float32Array
+    }
+    const want = merged.want(`latents.${n}`)
+    expect(relativeError(await draw(share), want)).toBeLessThan(1e-3)
+    expect(relativeError(await draw(0), want)).toBeGreaterThan(0.01)
+    await net.release()
+  },
+)
+
 test("the picture says which were taken, and is repeated with them", async () => {
-  const { images } = await sd.generate({ ...ask, speed: "fast", stepCache: 3 })
+  const { images } = await sd.generate({ ...ask, speed: "fast", stepCache: 3, tokenMerge: 0.4 })
   const recipe = readRecipe({ parameters: images[0]!.infotext })!
-  expect(recipe.request).toMatchObject({ stepCache: 3, guidanceEnd: 0.8 })
+  expect(recipe.request).toMatchObject({ stepCache: 3, guidanceEnd: 0.8, tokenMerge: 0.4 })
   const again = await sd.generate(recipe.request as GenerateRequest)
   expect(await again.images[0]!.encode()).toEqual(await images[0]!.encode())
 })
@@ -112,7 +138,8 @@ test.each([
   { stepCache: 2.5 },
   { guidanceStart: -0.1 },
   { guidanceEnd: 2 },
+  { tokenMerge: 0.9 },
   { speed: "warp" as "fast" },
 ])("%o is refused", async (wrong) => {
-  await expect(latents(wrong)).rejects.toThrow(/is (0|2.5|-0.1|2|warp)/)
+  await expect(latents(wrong)).rejects.toThrow(/is (0|2.5|-0.1|2|0.9|warp)/)
 })

@@ -95,6 +95,11 @@ function addPictureOptions(command: Command): void {
     .option("--step-cache <n>", "run the network's deep part at every nth step (default: by speed)", number)
     .option("--guidance-start <share>", "where on the way guidance begins (default: by speed)", number)
     .option("--guidance-end <share>", "where on the way guidance ends (default: by speed)", number)
+    .option(
+      "--token-merge <share>",
+      "merge this share of alike places for self-attention (default: 0)",
+      number,
+    )
 }
 
 /** What goes in beside the prompt, and how it is read. */

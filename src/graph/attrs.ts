@@ -87,6 +87,10 @@ export interface OpAttrs {
   mean: Reduce
   amax: Reduce
   argmax: Axis
+  largest: { count: Dim }
+  pick: None
+  addAt: None
+  put: None
 }
 
 export type OpName = keyof OpAttrs

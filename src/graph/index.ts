@@ -4,6 +4,7 @@ export {
   addDim,
   type Dim,
   evalDim,
+  exactDiv,
   floorDiv,
   mulDim,
   Sym,

@@ -4,6 +4,7 @@ import { elementwise } from "./ops/elementwise.ts"
 import { int8 } from "./ops/int8.ts"
 import { layout } from "./ops/layout.ts"
 import { network } from "./ops/network.ts"
+import { picked } from "./ops/picked.ts"
 import { reductions } from "./ops/reduce.ts"
 import { type Op, row } from "./ops/row.ts"
 
@@ -27,4 +28,5 @@ export const ops: { readonly [N in OpName]: Op<OpAttrs[N]> } = {
   ...blocked,
   ...int8,
   ...reductions,
+  ...picked,
 }

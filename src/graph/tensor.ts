@@ -227,6 +227,22 @@ export class Tensor {
   gather(ids: Tensor): Tensor {
     return apply("gather", [this, ids])
   }
+  /** Places of the largest numbers of each row (b n), the largest first: b count. */
+  largest(count: Dim): Tensor {
+    return apply("largest", [this], { count })
+  }
+  /** Rows of this (b n c) at ids (b m), chosen apart for each entry of the batch: b m c. */
+  pick(ids: Tensor): Tensor {
+    return apply("pick", [this, ids])
+  }
+  /** This (b n c) with rows (b m c) added at ids (b m). */
+  addAt(ids: Tensor, rows: Tensor): Tensor {
+    return apply("addAt", [this, ids, rows])
+  }
+  /** This (b n c) with rows (b m c) in the place of those at ids (b m), each of which occurs once. */
+  put(ids: Tensor, rows: Tensor): Tensor {
+    return apply("put", [this, ids, rows])
+  }
   cast(dtype: DType): Tensor {
     return dtype === this.dtype ? this : apply("cast", [this], { dtype })
   }

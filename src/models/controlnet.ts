@@ -3,8 +3,9 @@ import { concat, type Dim, type Graph, input, mulDim, scalar, type Tensor } from
 import { bind, Conv2d, Module } from "../nn/index.ts"
 import { refuse, size } from "./config.ts"
 import { TimeEmbedding } from "./time-embedding.ts"
-import { conditionInputs, DownBlock, type Extras, embedTime, MidBlock, skipChannels } from "./unet.ts"
+import { DownBlock, type Extras, embedTime, MidBlock, skipChannels } from "./unet.ts"
 import { type UNetConfig, unetConfig } from "./unet-config.ts"
+import { conditionInputs } from "./unet-graph.ts"
 
 const own = z.object({
   conditioning_channels: size.default(3),

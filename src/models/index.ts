@@ -29,6 +29,7 @@ export {
   tinyEncoderGraph,
   tinyVaeConfig,
 } from "./tiny-vae.ts"
-export { UNet, type UNetParts, unetGraph } from "./unet.ts"
+export { UNet } from "./unet.ts"
 export { type UNetConfig, unetConfig } from "./unet-config.ts"
+export { type UNetParts, unetGraph } from "./unet-graph.ts"
 export { AutoencoderKL, decoderGraph, encoderGraph, type VaeConfig, vaeConfig, vaeFactor } from "./vae.ts"

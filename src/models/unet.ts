@@ -1,11 +1,11 @@
-import { concat, type Dim, type Graph, input, type Tensor } from "../graph/index.ts"
+import { concat, type Dim, input, type Tensor } from "../graph/index.ts"
 import {
-  bind,
   Conv2d,
   GroupNorm,
   type ImagePrompt,
   Linear,
   Module,
+  mergeTokens,
   TransformerBlock,
   Upsample,
 } from "../nn/index.ts"
@@ -61,6 +61,8 @@ interface SpatialConfig {
   depth: number
   onlyCross: boolean
   unet: UNetConfig
+  /** On the largest map that has attention. */
+  largest?: boolean
 }
 
 /** Transformer over the places of a feature map, reading the prompt: Rombach et al. 2022, sec. 3.3. */
@@ -86,27 +88,34 @@ export class SpatialTransformer extends Module<SpatialConfig> {
     ? new Linear({ in: this.inner, out: this.c.channels })
     : new Conv2d({ in: this.inner, out: this.c.channels, k: 1 })
 
-  forward(x: Tensor, context: Tensor, images: readonly ImagePrompt[] = []): Tensor {
+  forward(x: Tensor, { context, images, merge = 0 }: Omit<Flow, "temb">): Tensor {
     // b c h w   b t context
     const [, , h, w] = x.dims("b c h w")
+    const fewer = merge > 0 && this.c.largest ? (y: Tensor) => mergeTokens(y, h, w, merge) : undefined
     const flat = (y: Tensor) => y.rearrange("b c h w -> b (h w) c")
     const spatial = (y: Tensor) => y.rearrange("b (h w) c -> b c h w", { h, w })
     const linear = this.c.unet.use_linear_projection
     const normed = this.norm.forward(x)
     const into = linear ? this.projIn.forward(flat(normed)) : flat(this.projIn.forward(normed))
-    const y = this.transformerBlocks.reduce((z, block) => block.forward(z, context, images), into)
+    const y = this.transformerBlocks.reduce((z, block) => block.forward(z, context, images, fewer), into)
     return x.add(linear ? spatial(this.projOut.forward(y)) : this.projOut.forward(spatial(y)))
   }
 }
 
-const transformers = (level: Level, unet: UNetConfig) =>
-  level.attention ? level.depth.map((depth) => new SpatialTransformer({ ...level, depth, unet })) : []
+function transformers(level: Level, unet: UNetConfig): SpatialTransformer[] {
+  if (!level.attention) return []
+  const first = unet.down.findIndex((l) => l.attention)
+  const largest = level === unet.down[first] || level === unet.up.at(-1 - first)
+  return level.depth.map((depth) => new SpatialTransformer({ ...level, depth, unet, largest }))
+}
 
 /** What flows through the network beside the picture. */
 export interface Flow {
   temb: Tensor
   context: Tensor
   images?: readonly ImagePrompt[]
+  /** Share of the tokens that attention on the largest map does without. */
+  merge?: number
 }
 
 export class DownBlock extends Module<{ in: number; level: Level; last: boolean; unet: UNetConfig }> {
@@ -131,13 +140,13 @@ export class DownBlock extends Module<{ in: number; level: Level; last: boolean;
       ]
 
   /** The result of every layer; the last goes on, all return on the way up. */
-  forward(x: Tensor, { temb, context, images }: Flow, told: (like: Tensor) => Tensor = (h) => h): Tensor[] {
+  forward(x: Tensor, { temb, ...heard }: Flow, told: (like: Tensor) => Tensor = (h) => h): Tensor[] {
     const outs: Tensor[] = []
     // a T2I-Adapter speaks after the last attention, or after the block where there is none (Mou et al. 2023)
     const within = this.attentions.length > 0
     this.resnets.forEach((resnet, i) => {
       const h = resnet.forward(outs.at(-1) ?? x, temb)
-      const y = this.attentions[i]?.forward(h, context, images) ?? h
+      const y = this.attentions[i]?.forward(h, heard) ?? h
       outs.push(within && i === this.resnets.length - 1 ? told(y) : y)
     })
     for (const { conv } of this.downsamplers) outs.push(conv.forward(outs.at(-1)!))
@@ -159,10 +168,10 @@ export class MidBlock extends Module<{ channels: number; unet: UNetConfig }> {
     : []
   resnets = Array.from({ length: this.mid.attention ? 2 : 1 }, () => new ResBlock(this.res))
 
-  forward(x: Tensor, { temb, context, images }: Flow): Tensor {
+  forward(x: Tensor, { temb, ...heard }: Flow): Tensor {
     const h = this.resnets[0]!.forward(x, temb)
     return this.attentions.length > 0
-      ? this.resnets[1]!.forward(this.attentions[0]!.forward(h, context, images), temb)
+      ? this.resnets[1]!.forward(this.attentions[0]!.forward(h, heard), temb)
       : h
   }
 }
@@ -186,13 +195,13 @@ class UpBlock extends Module<{
   forward(
     x: Tensor,
     skips: Tensor[],
-    { temb, context, images }: Flow,
+    { temb, ...heard }: Flow,
     entered: (h: Tensor) => Tensor = (h) => h,
   ): Tensor {
     const h = this.resnets.reduce((below, resnet, i) => {
       const y = i === this.resnets.length - 1 ? entered(below) : below
       const joined = resnet.forward(concat([y, skips.pop()!], 1), temb)
-      return this.attentions[i]?.forward(joined, context, images) ?? joined
+      return this.attentions[i]?.forward(joined, heard) ?? joined
     }, x)
     // the next skip knows the size to return to, odd ones included
     return this.upsamplers[0]?.forward(h, skips.at(-1)!.shape[2]!, skips.at(-1)!.shape[3]!) ?? h
@@ -237,6 +246,8 @@ export interface Extras {
   features?: readonly number[]
   /** Pictures that speak beside the prompt. */
   images?: readonly ImagePrompt[]
+  /** Share of tokens that are merged for self-attention on the largest map that has attention (`mergeTokens`). */
+  merge?: number
   /** Takes what comes up to the network's last layer, and gives what goes on in its place. */
   deep?: (h: Tensor) => Tensor
 }
@@ -309,6 +320,7 @@ export class UNet extends Module<UNetConfig> {
       temb: after ? act(after)(embedded) : embedded,
       context,
       ...(extras.images ? { images: extras.images } : {}),
+      merge: extras.merge ?? 0,
     }
     const features = [...(extras.features ?? [])]
     const count = features.length
@@ -332,67 +344,4 @@ export class UNet extends Module<UNetConfig> {
       h = block.forward(h, skips, flow, block === this.upBlocks.at(-1) ? extras.deep : undefined)
     return this.convOut.forward(act(this.c.act_fn)(this.convNormOut.forward(h)))
   }
-}
-
-/** What is added to a U-Net beside its own inputs. */
-export interface UNetParts extends Pick<Extras, "controls" | "features"> {
-  /** Image prompts, by the name before their weights' names and the number of their tokens: inputs `image0`, `image0.scale` ... */
-  images?: readonly { id: string; tokens: number }[]
-  /** What comes up to the last layer: told as the output `deep`, or given as the input `deep`; all before falls away then. */
-  deep?: "told" | "given"
-}
-
-/**
- * The U-Net as a graph. Inputs: `latents` b c h w, `timestep` 1, `context` b t d, and as configured `text_embeds`,
- * `time_ids`, `guidance`. Output: `out` b c h w, in the model's own parametrisation.
- */
-export function unetGraph(
-  c: UNetConfig,
-  sizes: { b: Dim; h: Dim; w: Dim; tokens: Dim },
-  { controls = 0, features = [], images = [], deep }: UNetParts = {},
-): { net: UNet; graph: Graph } {
-  const net = bind(new UNet(c))
-  const { context, extras } = conditionInputs(c, sizes)
-  const prompts = images.map(({ id, tokens }, i) => ({
-    id,
-    tokens: input(`image${i}`, [sizes.b, tokens, context.shape[2]!]),
-    scale: input(`image${i}.scale`, [1, 1, 1]),
-  }))
-  const told: Record<string, Tensor> = {}
-  const pass = (h: Tensor): Tensor => {
-    if (deep === "told") told.deep = h
-    return deep === "given" ? input("deep", h.shape) : h
-  }
-  const out = net.forward(
-    input("latents", [sizes.b, c.in_channels, sizes.h, sizes.w]),
-    input("timestep", [1]),
-    context,
-    { ...extras, controls, features, images: prompts, deep: pass },
-  )
-  return { net, graph: { outputs: { out, ...told } } }
-}
-
-/** The inputs beside latents and time that a configuration asks for. */
-export function conditionInputs(
-  c: UNetConfig,
-  { b, tokens }: { b: Dim; tokens: Dim },
-): { context: Tensor; extras: Extras } {
-  const context = input("context", [
-    b,
-    tokens,
-    c.down.find((l) => l.attention)?.context ?? c.mid?.context ?? 1,
-  ])
-  const extras: Extras = {
-    ...(c.addition_embed_type
-      ? {
-          textEmbeds: input("text_embeds", [
-            b,
-            c.projection_class_embeddings_input_dim! - c.sizeIds * c.addition_time_embed_dim!,
-          ]),
-          timeIds: input("time_ids", [b, c.sizeIds]),
-        }
-      : {}),
-    ...(c.time_cond_proj_dim ? { guidance: input("guidance", [b, c.time_cond_proj_dim]) } : {}),
-  }
-  return { context, extras }
 }

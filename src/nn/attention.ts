@@ -1,6 +1,7 @@
 import { nameOf, parameter, type Tensor } from "../graph/index.ts"
 import { LayerNorm, Linear } from "./layers.ts"
 import { Module } from "./module.ts"
+import type { Merging } from "./token-merging.ts"
 
 /** A picture that speaks beside the prompt (IP-Adapter, Ye et al. 2023): its tokens have keys and values of their own. */
 export interface ImagePrompt {
@@ -88,10 +89,19 @@ export class TransformerBlock extends Module<BlockConfig> {
   norm3 = new LayerNorm({ size: this.c.size })
   ff = new FeedForward(this.c)
 
-  forward(x: Tensor, context: Tensor, images: readonly ImagePrompt[] = []): Tensor {
+  /** @param merge makes fewer tokens of the places for the first attention, null where that is not possible */
+  forward(
+    x: Tensor,
+    context: Tensor,
+    images: readonly ImagePrompt[] = [],
+    merge?: (x: Tensor) => Merging | null,
+  ): Tensor {
     // b s d   b t context
     const normed = this.norm1.forward(x)
-    const h = x.add(this.attn1.forward(normed, this.c.onlyCross ? context : normed))
+    const fewer = this.c.onlyCross ? null : (merge?.(x) ?? null)
+    const seen = fewer?.merge(normed) ?? normed
+    const heard = this.attn1.forward(seen, this.c.onlyCross ? context : seen)
+    const h = x.add(fewer ? fewer.restore(heard) : heard)
     const g = h.add(this.attn2.forward(this.norm2.forward(h), context, images))
     return g.add(this.ff.forward(this.norm3.forward(g)))
   }

@@ -10,3 +10,4 @@ export {
   Upsample,
 } from "./layers.ts"
 export { bind, expected, Module, Param, parameters, snake } from "./module.ts"
+export { mergeTokens, mostMerged } from "./token-merging.ts"

@@ -203,10 +203,11 @@ export class Networks {
     parts: UNetParts = {},
     { watched = false, wrap = null }: { watched?: boolean; wrap?: Wrap | null } = {},
   ): Promise<Program> {
-    const { unit, sizes } = this.sizes(height, width)
-    const { controls = 0, features = [], images = [], deep = "" } = parts
+    const { controls = 0, features = [], images = [], merge = 0, deep = "" } = parts
+    // tokens merge on maps whose sides are known to be even
+    const { unit, sizes } = this.sizes(height, width, merge > 0 ? [4, 2] : [])
     const more = images.map(({ id }) => id)
-    const name = `unet ${unit} ${controls} ${features} ${more}${deep}${watched ? " watched" : ""}${wrapKey(wrap)}`
+    const name = `unet ${unit} ${controls} ${features} ${more}${deep}${merge || ""}${watched ? " watched" : ""}${wrapKey(wrap)}`
     const inputs = images.flatMap((_, i) => [`image${i}`, `image${i}.scale`])
     const graph = () => {
       const plain = wrapped(unetGraph(this.unet, sizes, parts).graph, wrap)
@@ -224,9 +225,9 @@ export class Networks {
     return this.sizes(...a).unit === this.sizes(...b).unit
   }
 
-  private sizes(height: number, width: number) {
+  private sizes(height: number, width: number, further: readonly number[] = []) {
     const step = 2 ** (this.unet.down.length - 1)
-    const { unit, h, w } = sides([Math.max(step, 8), step], height, width)
+    const { unit, h, w } = sides([Math.max(step, 8), step, ...further], height, width)
     return { unit, sizes: { b: symbol("b"), h, w, tokens: symbol("tokens") } }
   }
 

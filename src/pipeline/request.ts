@@ -1,13 +1,14 @@
 import { fail } from "../errors.ts"
 import type { Picture } from "../image/pixels.ts"
 import type { Sides } from "../image/region.ts"
+
 import type { Strength } from "../text/networks.ts"
 import { type EmphasisMode, emphases } from "../text/prompt.ts"
 import type { ControlRequest } from "./control.ts"
 import { checkHires, type HiresRequest } from "./hires.ts"
 import type { Model } from "./model.ts"
 import type { FileRef } from "./other-files.ts"
-import { type Speed, speeds } from "./shortcuts.ts"
+import { mostMerged, type Speed, speeds } from "./shortcuts.ts"
 
 /** A LoRA or one of its kin (LoCon, LoHa, LoKr, DoRA) and how strongly it acts. */
 export interface LoraRequest {
@@ -116,6 +117,8 @@ export interface GenerateRequest {
   /** Shares of the way between which guidance is applied, 0 and 1; default: by `speed`. */
   guidanceStart?: number
   guidanceEnd?: number
+  /** Share of the places that self-attention on the largest map merges with others like them, 0 to 0.75; default: by `speed`. */
+  tokenMerge?: number
   promptSyntax?: "a1111" | "comfy" | "compel" | "plain"
   /** How A1111's syntax weighs words (its "Emphasis mode"), default `original`. */
   emphasis?: EmphasisMode
@@ -153,6 +156,7 @@ const ranges: Partial<Record<keyof GenerateRequest, Range>> = {
   stepCache: [1, 10, "whole"],
   guidanceStart: [0, 1, "real"],
   guidanceEnd: [0, 1, "real"],
+  tokenMerge: [0, mostMerged, "real"],
   maskPadding: [0, 1024, "whole"],
   maskBlur: [0, 256, "real"],
   upscale: [1, 8, "real"],

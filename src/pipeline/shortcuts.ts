@@ -9,6 +9,8 @@ export interface Shortcuts {
   /** Share of the way from and to which guidance is applied. */
   readonly guidanceStart: number
   readonly guidanceEnd: number
+  /** Share of the tokens that attention on the largest map does without. */
+  readonly tokenMerge: number
 }
 
 export const speeds = ["exact", "fast"] as const
@@ -16,8 +18,8 @@ export type Speed = (typeof speeds)[number]
 
 /** What each speed leaves out; docs/speed.md has its price. */
 const bySpeed: Record<Speed, Shortcuts> = {
-  exact: { stepCache: 1, guidanceStart: 0, guidanceEnd: 1 },
-  fast: { stepCache: 2, guidanceStart: 0, guidanceEnd: 0.8 },
+  exact: { stepCache: 1, guidanceStart: 0, guidanceEnd: 1, tokenMerge: 0 },
+  fast: { stepCache: 2, guidanceStart: 0, guidanceEnd: 0.8, tokenMerge: 0 },
 }
 
 /** A speed's shortcuts, and over them what was asked for by itself. */
@@ -27,6 +29,7 @@ export function shortcutsOf(ask: GenerateRequest): Shortcuts {
     stepCache: ask.stepCache ?? usual.stepCache,
     guidanceStart: ask.guidanceStart ?? usual.guidanceStart,
     guidanceEnd: ask.guidanceEnd ?? usual.guidanceEnd,
+    tokenMerge: ask.tokenMerge ?? usual.tokenMerge,
   }
 }
 
@@ -83,3 +86,4 @@ export class CachedDenoise implements Denoise {
     this.deep = null
   }
 }
+export { mostMerged } from "../nn/index.ts"

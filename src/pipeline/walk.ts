@@ -82,7 +82,7 @@ async function denoiseOf(
   controls: Controls | null,
   how: { watched: boolean; wrap: Job["settings"]["wrap"] },
 ): Promise<Denoise> {
-  const parts = controls?.parts
+  const parts = { ...controls?.parts, merge: shortcuts.tokenMerge }
   if (shortcuts.stepCache === 1 || how.watched)
     return plainDenoise(await networks.denoiser(...size, parts, how))
   const whole = await networks.denoiser(...size, { ...parts, deep: "told" }, how)

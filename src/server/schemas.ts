@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { latentUpscalers, promptLimit, samplerIds, scheduleIds } from "../index.ts"
+import { latentUpscalers, mostMerged, promptLimit, samplerIds, scheduleIds, speeds } from "../index.ts"
 import { idPattern, states } from "../store/index.ts"
 
 /** What requests may ask for at most. */
@@ -114,6 +114,14 @@ const drawingShape = (limits: Limits) => ({
   rng: z.enum(["cpu", "cuda"]).optional(),
   syntax: z.enum(["a1111", "comfy", "plain"]).optional(),
   guidanceRescale: real(0, 1).optional(),
+  speed: z
+    .enum(speeds)
+    .optional()
+    .meta({ description: "fast leaves out work at a small price (docs/speed.md)" }),
+  stepCache: whole(1, 10).optional(),
+  guidanceStart: real(0, 1).optional(),
+  guidanceEnd: real(0, 1).optional(),
+  tokenMerge: real(0, mostMerged).optional(),
   hires: hires(limits)
     .optional()
     .meta({ description: "a second pass over the enlarged result of the first" }),

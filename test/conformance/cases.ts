@@ -289,6 +289,62 @@ export const cases: Record<Exclude<OpName, Leaf>, readonly Case[]> = {
         ),
     },
   ],
+  largest: [1, 3, 5].map((count) => ({
+    shapes: [[2, 5]],
+    attrs: { count },
+    want: (x) =>
+      ref.arr([2, count], (i) => {
+        const line = Array.from(x.data.subarray(Math.floor(i / count) * 5).subarray(0, 5))
+        return line.map((v, at) => ({ v, at })).sort((a, b) => b.v - a.v)[i % count]!.at
+      }),
+  })),
+  pick: [
+    {
+      shapes: [
+        [2, 3, 4],
+        [2, 5],
+      ],
+      integers: [1],
+      draw: (u, operand, i) => (operand === 1 ? [0, 2, 2, 1, 0, 1, 1, 0, 2, 0][i]! : u),
+      want: (x, ids) => ref.picked(x, [2, 5, 4], ([b, m, c]) => [b!, ids.data[b! * 5 + m!]!, c!]),
+    },
+  ],
+  addAt: [
+    {
+      shapes: [
+        [2, 3, 2],
+        [2, 4],
+        [2, 4, 2],
+      ],
+      integers: [1],
+      draw: (u, operand, i) => (operand === 1 ? [0, 2, 2, 2, 1, 1, 0, 2][i]! : u),
+      want: (x, ids, rows) =>
+        ref.arr([2, 3, 2], (i) => {
+          const [b, n, c] = ref.at(i, [2, 3, 2]) as [number, number, number]
+          const added = [0, 1, 2, 3].map((m) =>
+            ids.data[b * 4 + m] === n ? rows.data[(b * 4 + m) * 2 + c]! : 0,
+          )
+          return x.data[i]! + ref.total(added)
+        }),
+    },
+  ],
+  put: [
+    {
+      shapes: [
+        [2, 4, 2],
+        [2, 3],
+        [2, 3, 2],
+      ],
+      integers: [1],
+      draw: (u, operand, i) => (operand === 1 ? [3, 0, 2, 1, 3, 0][i]! : u),
+      want: (x, ids, rows) =>
+        ref.arr([2, 4, 2], (i) => {
+          const [b, n, c] = ref.at(i, [2, 4, 2]) as [number, number, number]
+          const m = [0, 1, 2].find((m) => ids.data[b * 3 + m] === n)
+          return m === undefined ? x.data[i]! : rows.data[(b * 3 + m) * 2 + c]!
+        }),
+    },
+  ],
   matmul: [
     [
       [3, 4],

@@ -59,6 +59,7 @@ function requestOf(info: Infotext, program: Program): Recipe["request"] {
     emphasis: emphases.find((mode) => mode === fields.get("Emphasis")?.toLowerCase().replace(" ", "-")),
     eta: number("Eta DDIM"),
     guidanceRescale: number("Guidance rescale"),
+    tokenMerge: number("Token merging ratio"),
     ...(own
       ? {
           stepCache: number("Step cache"),
