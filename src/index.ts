@@ -14,7 +14,7 @@ export { findAdapter } from "./pipeline/adapter-files.ts"
 export type { AdapterReport } from "./pipeline/adapters.ts"
 export type { AttentionMaps, TokenMap } from "./pipeline/attention.ts"
 export { type WordMap, wordMaps } from "./pipeline/attention-words.ts"
-export { checkAsk, countTokens, type ModelCard, modelCard } from "./pipeline/card.ts"
+export { checkAsk, type ModelCard, modelCard, promptReader } from "./pipeline/card.ts"
 export type { ControlRequest } from "./pipeline/control.ts"
 export {
   Conversion,
@@ -32,6 +32,7 @@ export { formatOf, GeneratedImage, type ImageFormat } from "./pipeline/image.ts"
 export { type GridAxis, gridAxis, promptMatrix, readPrompts, withAxis } from "./pipeline/many.ts"
 export type { Preset } from "./pipeline/presets.ts"
 export { promptLoras } from "./pipeline/prompt.ts"
+export type { PromptReader, PromptToken, PromptTokens } from "./pipeline/prompt-tokens.ts"
 export { type ModelLayout, writeRandomModel } from "./pipeline/random-model.ts"
 export { type Recipe, readRecipe } from "./pipeline/recipe/recipe.ts"
 export {

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
-import { StableDiffusion } from "../src/index.ts"
+import { StableDiffusion, wordMaps } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
 import { openSafetensors } from "../src/weights/open-file.ts"
 
@@ -21,6 +21,8 @@ interface Case {
   height: number
 }
 
+const words = (prompt: string) => prompt.match(/\p{L}+|[^\p{L}\s]/gu)
+
 test.each(readdirSync(join(golden, "attention")))(
   "%s: where the network looked for each token",
   async (file) => {
@@ -32,6 +34,9 @@ test.each(readdirSync(join(golden, "attention")))(
     const sd = await StableDiffusion.load(join(golden, "models", model), { engine, cache: null })
     const { attention, images } = await sd.generate({ ...ask, promptSyntax: "plain" }, { attention: true })
     expect([attention!.tokens.length, attention!.height, attention!.width]).toEqual(shape)
+    const pieces = sd.tokens(ask.prompt, "plain").pieces.map(({ text, end }) => ({ text, end }))
+    expect(attention!.tokens.map(({ text, end }) => ({ text, end }))).toEqual(pieces)
+    expect(wordMaps(attention!).map(({ text }) => text)).toEqual(words(ask.prompt))
     const size = attention!.height * attention!.width
     const off = attention!.tokens.flatMap(({ values }, t) =>
       Array.from(values, (v, i) => Math.abs(v - want[t * size + i]!)),

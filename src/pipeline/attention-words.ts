@@ -1,6 +1,4 @@
-import type { PromptSyntax } from "../text/prompt.ts"
 import type { AttentionMaps } from "./attention.ts"
-import { promptTokens } from "./prompt-tokens.ts"
 
 /** Where the network looked for a word. */
 export interface WordMap {
@@ -9,23 +7,16 @@ export interface WordMap {
   readonly values: Float32Array
 }
 
-/** Maps of whole words: a word's is the mean of its tokens'. Models that cut words otherwise than CLIP get numbered tokens. */
-export async function wordMaps(
-  { tokens }: AttentionMaps,
-  prompt: string,
-  syntax?: PromptSyntax,
-): Promise<WordMap[]> {
-  const known = await promptTokens(prompt, syntax)
-  const same = known.length === tokens.length
+/** Maps of whole words: a word's is the mean of its tokens'. */
+export function wordMaps({ tokens }: AttentionMaps): WordMap[] {
   const words: { text: string; maps: Float32Array[] }[] = []
   let open = false
-  for (const { token, values } of tokens) {
-    const text = same ? known[token]!.text : `#${token + 1}`
+  for (const { text, end, values } of tokens) {
     if (open) {
       words.at(-1)!.text += text
       words.at(-1)!.maps.push(values)
     } else words.push({ text, maps: [values] })
-    open = same && !known[token]!.end
+    open = !end
   }
   return words.map(({ text, maps }) => ({ text, values: mean(maps) }))
 }

@@ -1,9 +1,14 @@
 import type { Value } from "../runtime/engine.ts"
+import type { PromptToken } from "./prompt-tokens.ts"
 
 /** Where the network looked for one token of the prompt: shares of its attention, h w, row by row. */
 export interface TokenMap {
   /** Place among the tokens of the prompt, from 0, begin and padding left out. */
   readonly token: number
+  /** Its letters; those of a word's tokens, joined, spell the word. */
+  readonly text: string
+  /** It ends a word. */
+  readonly end: boolean
   readonly values: Float32Array
 }
 
@@ -18,6 +23,7 @@ export interface AttentionMaps {
 export class AttentionSum {
   private readonly height: number
   private readonly width: number
+  private readonly tokens: readonly PromptToken[]
   /** Columns of the prompt's tokens. */
   private readonly columns: readonly number[]
   private readonly sums: readonly Float32Array[]
@@ -25,13 +31,17 @@ export class AttentionSum {
 
   /**
    * @param size latent height and width
-   * @param used tokens in each chunk of the prompt
+   * @param tokens the prompt's
    * @param length tokens that a chunk has room for, begin and end included
    */
-  constructor([height, width]: readonly [number, number], used: readonly number[], length: number) {
+  constructor([height, width]: readonly [number, number], tokens: readonly PromptToken[], length: number) {
     this.height = height
     this.width = width
-    this.columns = used.flatMap((n, chunk) => Array.from({ length: n }, (_, i) => chunk * length + 1 + i))
+    this.tokens = tokens
+    this.columns = tokens.map(({ chunk }, i) => {
+      const first = tokens.findIndex((other) => other.chunk === chunk)
+      return chunk * length + 1 + i - first
+    })
     this.sums = this.columns.map(() => new Float32Array(height * width))
   }
 
@@ -63,6 +73,8 @@ export class AttentionSum {
   maps(): AttentionMaps {
     const tokens = this.sums.map((sum, token) => ({
       token,
+      text: this.tokens[token]!.text,
+      end: this.tokens[token]!.end,
       values: sum.map((v) => v / Math.max(1, this.calls)),
     }))
     return { width: this.width, height: this.height, tokens }

@@ -1,13 +1,14 @@
 import { stat } from "node:fs/promises"
-import { join } from "node:path"
+import { basename, join } from "node:path"
 import { UNet, unetConfig, vaeConfig, vaeFactor } from "../models/index.ts"
 import { bundledVocabulary } from "../text/bundled.ts"
-import { type PromptSyntax, tokenCount } from "../text/prompt.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { readIfThere } from "./files.ts"
+import { presetOf } from "./presets.ts"
+import { type PromptReader, promptTokens } from "./prompt-tokens.ts"
 import { checkRequest, checkSize, type GenerateRequest } from "./request.ts"
 import { samplerChoice } from "./samplers.ts"
-import { nativeSize } from "./settings.ts"
+import { ownSide, ownSteps } from "./settings.ts"
 import { openModel } from "./stable-diffusion.ts"
 import { openTokenizers } from "./tokenizers.ts"
 
@@ -19,6 +20,9 @@ export interface ModelCard {
   size: number
   /** Sides are multiples of this. */
   step: number
+  /** Steps and guidance scale where none are asked for. */
+  steps: number
+  cfg: number
   /** Length of its weight files. */
   bytes: number
 }
@@ -36,7 +40,8 @@ export async function modelCard(name: string): Promise<ModelCard> {
   return {
     family: files.family,
     variant: files.variant,
-    size: Math.max(step, Math.floor(nativeSize(files, factor) / step) * step),
+    size: ownSide(files, factor, step),
+    ...ownSteps(files, presetOf(files, basename(files.path).replace(/\.safetensors$/, ""))),
     step,
     bytes: sizes.reduce((sum, size) => sum + size, 0),
   }
@@ -50,15 +55,11 @@ export function checkAsk(ask: GenerateRequest, card: ModelCard): void {
     samplerChoice(ask.sampler ?? "euler", ask.schedule)
 }
 
-/** Length of a prompt as A1111's counter shows it, with a model's own tokenizer or, without a model, CLIP's. */
-export async function countTokens(
-  text: string,
-  syntax: PromptSyntax = "a1111",
-  model?: string,
-): Promise<{ tokens: number; room: number; chunks: number }> {
+/** What reads prompts as a model does, opened without its weights; without a model, as OpenAI's CLIP does. @throws MODEL_*, FOLDER_*, TOKENIZER-* */
+export async function promptReader(model?: string): Promise<PromptReader> {
   const [tokenizer] =
     model === undefined
       ? [await bundledVocabulary()]
       : await openTokenizers(await openModel(model), (folder, file) => readIfThere(join(folder, file)))
-  return tokenCount(text, { tokenizer: tokenizer!, syntax, steps: 20 })
+  return promptTokens(tokenizer!)
 }

@@ -3,6 +3,7 @@ import type { Picture } from "../image/pixels.ts"
 import { vaeFactor } from "../models/index.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import type { ClipTokenizer } from "../text/bpe.ts"
+import type { PromptSyntax } from "../text/prompt.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import { AdapterSet, reportOf } from "./adapters.ts"
 import { Additions } from "./additions.ts"
@@ -14,10 +15,11 @@ import { type GenerateOptions, type GenerateResult, Generation, type Timings } f
 import { GeneratedImage, type Output } from "./image.ts"
 import type { ComputeType, Networks } from "./networks.ts"
 import type { FileRef, OtherFiles } from "./other-files.ts"
-import { presetFor } from "./presets.ts"
+import { presetFor, presetOf } from "./presets.ts"
+import { type PromptTokens, promptTokens } from "./prompt-tokens.ts"
 import type { GenerateRequest } from "./request.ts"
 import { firstSampling, refinerSampling, secondSampling } from "./samplers.ts"
-import { type Settings, settle } from "./settings.ts"
+import { ownSide, ownSteps, type Settings, settle } from "./settings.ts"
 import { Trace } from "./trace.ts"
 import { Turns } from "./turns.ts"
 import { UpscaleNet } from "./upscaler.ts"
@@ -61,6 +63,7 @@ export class Model {
   private readonly frugal: boolean
   private readonly loadSeconds: number
   private readonly output: Output
+  private readonly tokenizers: readonly ClipTokenizer[]
   private readonly additions: Additions
   private readonly others: OtherFiles
   private readonly turns = new Turns()
@@ -77,12 +80,25 @@ export class Model {
     this.loadSeconds = parts.loadSeconds
     this.output = parts.output
     this.others = parts.others
+    this.tokenizers = parts.tokenizers
     this.additions = new Additions(parts.networks, parts.others, parts.tokenizers)
   }
 
   /** What is known of the weight files beyond their headers. @throws WEIGHTS_NOT_FINITE */
   get facts(): Promise<FileFacts> {
     return this.vouched.facts()
+  }
+
+  /** What is drawn where a request names no sides (in pixels), no steps and no guidance scale. */
+  get defaults(): { width: number; height: number; steps: number; cfg: number } {
+    const factor = vaeFactor(this.networks.vae)
+    const side = ownSide(this.files, factor, Math.max(8, factor))
+    return { width: side, height: side, ...ownSteps(this.files, presetOf(this.files, this.name)) }
+  }
+
+  /** A prompt as the model's first tokenizer cuts it, and the room there is. @throws PROMPT-* */
+  tokens(prompt: string, syntax?: PromptSyntax): PromptTokens {
+    return promptTokens(this.tokenizers[0]!)(prompt, syntax)
   }
 
   /**

@@ -264,10 +264,14 @@ export class Networks {
     return names.map((name, i) => ({ name, size: this.texts[i]!.hidden_size }))
   }
 
+  /** Size of the autoencoder's weights. */
+  get vaeBytes(): number {
+    return [...this.weights.get("vae")!.values()].reduce((sum, { bytes }) => sum + bytes.length, 0)
+  }
+
   /** Whether the autoencoder's scratch memory is worth giving back: 1.4 GB of SD 1.5's at 512x512. */
   private get roomyVae(): boolean {
-    const sizes = [...this.weights.get("vae")!.values()].map(({ bytes }) => bytes.length)
-    return this.device === "cpu" && sizes.reduce((a, b) => a + b, 0) > 64e6
+    return this.device === "cpu" && this.vaeBytes > 64e6
   }
 
   /** The VAE's decoder for latents of this size. */

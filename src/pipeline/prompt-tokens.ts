@@ -1,50 +1,55 @@
-import { bundledFiles, bundledVocabulary } from "../text/bundled.ts"
-import { byteAlphabet } from "../text/merges.ts"
-import { encodePrompt, type PromptSyntax } from "../text/prompt.ts"
-import { wordEnd } from "../text/vocabulary.ts"
+import type { ClipTokenizer } from "../text/bpe.ts"
+import { type EncodedPrompt, encodePrompt, type PromptSyntax, tokenCount } from "../text/prompt.ts"
 
-/** One token of a prompt as CLIP reads it. */
+/** One token of a prompt as a model reads it. */
 export interface PromptToken {
   readonly id: number
-  /** The token's letters. */
+  /** Its letters; a character that several tokens make up is the last one's, so that a word's texts, joined, spell it. */
   readonly text: string
   /** It ends a word. */
   readonly end: boolean
   /** Emphasis by the prompt's grammar; 1 is none. */
   readonly weight: number
-  /** Which chunk of 75 it falls into, from 0. */
+  /** Which chunk it falls into, from 0. */
   readonly chunk: number
 }
 
-let symbols: Promise<readonly string[]> | undefined
-
-async function readSymbols(): Promise<readonly string[]> {
-  const ids = JSON.parse((await bundledFiles()).vocab) as Record<string, number>
-  const out: string[] = []
-  // by id: objects put keys that look like numbers first
-  for (const [symbol, id] of Object.entries(ids)) out[id] = symbol
-  return out
+/** A prompt as a model's first tokenizer reads it. */
+export interface PromptTokens {
+  /** Length as A1111's counter shows it: a chunk that is left half empty counts as full. */
+  readonly tokens: number
+  /** What the chunks in use hold. */
+  readonly room: number
+  readonly chunks: number
+  /** What one chunk holds: 75 for CLIP. */
+  readonly perChunk: number
+  /** The tokens of the first part and the first stretch of its schedule. */
+  readonly pieces: readonly PromptToken[]
 }
 
-const bytes = new Map(byteAlphabet.map((letter, byte) => [letter, byte]))
+/** Cuts prompts as one model does. @throws PROMPT-* */
+export type PromptReader = (text: string, syntax?: PromptSyntax) => PromptTokens
 
-/** The letters behind a symbol of the vocabulary, whose alphabet stands for bytes. */
-function letters(symbol: string): string {
-  const data = Uint8Array.from(symbol, (letter) => bytes.get(letter) ?? 0x3f)
-  return new TextDecoder().decode(data)
-}
+export const promptTokens =
+  (tokenizer: ClipTokenizer): PromptReader =>
+  (text, syntax = "a1111") => {
+    const options = { tokenizer, syntax, steps: 20 }
+    return {
+      ...tokenCount(text, options),
+      perChunk: tokenizer.maxLength - 2,
+      pieces: tokensOf(encodePrompt(text, options), tokenizer),
+    }
+  }
 
-/** A prompt as OpenAI CLIP's tokenizer cuts it, for showing: the first part and the first stretch of its schedule. */
-export async function promptTokens(prompt: string, syntax: PromptSyntax = "a1111"): Promise<PromptToken[]> {
-  const tokenizer = await bundledVocabulary()
-  const names = await (symbols ??= readSymbols())
-  const { chunks } = encodePrompt(prompt, { tokenizer, syntax }).parts[0]!.schedule[0]!
-  return chunks.flatMap((chunk, index) =>
-    Array.from(chunk.ids.subarray(1, 1 + chunk.used), (id, i) => {
-      const symbol = names[id] ?? ""
-      const end = symbol.endsWith(wordEnd)
-      const text = letters(end ? symbol.slice(0, -wordEnd.length) : symbol)
-      return { id, text, end, weight: Math.round(chunk.weights[i + 1]! * 1000) / 1000, chunk: index }
+/** The tokens of a prompt's first part and the first stretch of its schedule. */
+export function tokensOf({ parts }: EncodedPrompt, tokenizer: ClipTokenizer): PromptToken[] {
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+  return parts[0]!.schedule[0]!.chunks.flatMap(({ ids, weights, used }, chunk) =>
+    Array.from(ids.subarray(1, 1 + used), (id, i) => {
+      const { bytes, end } = tokenizer.piece(id)
+      const text = decoder.decode(bytes, { stream: !end })
+      const weight = Math.round(weights[i + 1]! * 1000) / 1000
+      return { id, text, end, weight, chunk }
     }),
   )
 }

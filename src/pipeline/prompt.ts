@@ -11,6 +11,7 @@ import {
   parsePrompt,
 } from "../text/prompt.ts"
 import type { TokenizedText, WordTable } from "./conditioning.ts"
+import { type PromptToken, tokensOf } from "./prompt-tokens.ts"
 
 /** A text and the last denoiser call, counted from 0, that reads it. */
 export interface Scheduled {
@@ -24,6 +25,8 @@ export interface PromptPlan {
   readonly negative: readonly Scheduled[]
   /** Adapters that the prompt names. */
   readonly loras: readonly LoraTag[]
+  /** What the first tokenizer makes of the prompt's first part, in its first stretch of steps. */
+  tokens(): PromptToken[]
 }
 
 export interface PlanOptions {
@@ -64,6 +67,7 @@ export function planPrompts(
   return {
     positive: parts,
     loras: pairs[0]![0].loras,
+    tokens: () => tokensOf(positive[0]!, tokenizers[0]!),
     negative: schedules(
       pairs.map(([, n]) => n),
       0,

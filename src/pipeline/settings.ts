@@ -103,6 +103,16 @@ function ownDefault(files: ModelFiles, key: string): number | undefined {
   return typeof value === "number" && value >= 1 && value <= 150 ? value : undefined
 }
 
+/** Steps and guidance scale where a request names none. */
+export const ownSteps = (files: ModelFiles, preset: Preset | null): { steps: number; cfg: number } => ({
+  steps: ownDefault(files, "steps") ?? preset?.steps ?? 20,
+  cfg: ownDefault(files, "cfg") ?? preset?.cfg ?? 7.5,
+})
+
+/** Side of the pictures that are drawn where a request names none: a multiple of `step`. */
+export const ownSide = (files: ModelFiles, factor: number, step: number): number =>
+  wholeEights(nativeSize(files, factor), step)
+
 const wholeEights = (pixels: number, step: number) => Math.max(step, Math.floor(pixels / step) * step)
 
 /** Width and height of what is drawn. */
@@ -168,14 +178,13 @@ export function settle(
   const factor = vaeFactor(networks.vae)
   const step = Math.max(8, factor)
   const ask = { ...asked, ...extended(asked, step) }
-  const { width, height } = sizeOf(ask, wholeEights(nativeSize(files, factor), step), step)
+  const { width, height } = sizeOf(ask, ownSide(files, factor, step), step)
   checkSize(width, height, factor)
   const latents = networks.vae.latent_channels
   const channels = networks.unet.in_channels
   checkChannels(channels, latents, ask, files.path)
-  const own = (key: string) => ownDefault(files, key)
-  const steps = ask.steps ?? own("steps") ?? preset?.steps ?? 20
-  const cfg = ask.cfg ?? own("cfg") ?? preset?.cfg ?? 7.5
+  const own = ownSteps(files, preset)
+  const { steps = own.steps, cfg = own.cfg } = ask
   const hires = hiresOf(ask, { width, height, steps, cfg }, step)
   if (hires) checkSize(hires.width, hires.height, factor)
   return {

@@ -6,7 +6,7 @@ import { AttentionSum } from "./attention.ts"
 import type { Sized } from "./autoencode.ts"
 import { Controls } from "./control.ts"
 import type { GenerateStep, Job } from "./generate.ts"
-import { latentPreview } from "./preview.ts"
+import { coloursOf, latentPreview } from "./preview.ts"
 import type { Rows } from "./rows.ts"
 import { CachedDenoise, type Denoise, plainDenoise } from "./shortcuts.ts"
 import type { Start } from "./start.ts"
@@ -44,6 +44,7 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
   const controls = await controlsOf(job, pass)
   const how = { watched: watch !== null, wrap: settings.wrap }
   const net = await denoiseOf(job, pass, controls, how)
+  const colours = await coloursOf(networks, sized)
   const times: number[] = []
   const predict: Predict = async (x, t) => {
     signal?.throwIfAborted()
@@ -64,7 +65,7 @@ export async function* walk(job: Job, pass: Pass): AsyncGenerator<GenerateStep, 
       step: about.before + step.index + 1,
       steps: Math.max(about.steps, about.before + step.total),
       progress: Math.min(1, about.from + ((about.to - about.from) * (step.index + 1)) / step.total),
-      preview: () => latentPreview(step.x0, sized),
+      preview: () => latentPreview(step.x0, sized, colours),
       look: looker(networks, step.x0.slice(), sized),
     }
   }
@@ -104,13 +105,7 @@ const looker =
 
 /** Watches the tokens of the prompt's first part, as its first tokenizer cuts them. */
 function watchFor({ plan, networks }: Job, { size }: Sized): AttentionSum {
-  const chunks = plan.positive[0]!.schedule[0]!.text.chunks[0]!
-  const length = networks.texts[0]!.max_position_embeddings
-  return new AttentionSum(
-    size,
-    chunks.map(({ used }) => used),
-    length,
-  )
+  return new AttentionSum(size, plan.tokens(), networks.texts[0]!.max_position_embeddings)
 }
 
 async function controlsOf({ networks, settings, controls = [] }: Job, pass: Pass): Promise<Controls | null> {

@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
 import { AquatintError, fail } from "../errors.ts"
-import { type ModelCard, modelCard } from "../index.ts"
+import { type ModelCard, modelCard, type PromptReader, promptReader } from "../index.ts"
 import { idOf, Shelf } from "./shelf.ts"
 
 /** A model that requests may name. Its path never leaves the server. */
@@ -24,6 +24,9 @@ export interface ModelPlaces {
   upscalers?: readonly string[]
 }
 
+/** Tokenizers that are kept open. */
+const mostReaders = 4
+
 /** The models of this server: names from outside are looked up here and never become paths. */
 export class Models {
   private known = new Map<string, KnownModel>()
@@ -32,6 +35,7 @@ export class Models {
   /** Programs that lie in a model's folder: nothing here runs them. */
   programs: { id: string; files: string[] }[] = []
   private first: string | undefined
+  private readers = new Map<string, Promise<PromptReader>>()
   private readonly places: ModelPlaces
   readonly loras: Shelf
   readonly embeddings: Shelf
@@ -70,8 +74,8 @@ export class Models {
     const { folders, models } = this.places
     for (const path of models) await fresh.add(path)
     for (const folder of folders) for (const path of await candidates(folder)) await fresh.add(path)
-    const { known, first, refused, programs } = fresh
-    Object.assign(this, { known, first, refused, programs })
+    const { known, first, refused, programs, readers } = fresh
+    Object.assign(this, { known, first, refused, programs, readers })
     await this.refreshFiles()
   }
 
@@ -85,6 +89,19 @@ export class Models {
         ...shelf.refused.filter(({ error }) => !/^(INSPECT_UNKNOWN|NOT_ONE)$/.test(error.code)),
       )
     }
+  }
+
+  /** What reads prompts as a model does; on a server without any, as CLIP does. @throws MODEL_UNKNOWN, and what opening it does */
+  reader(name?: string): Promise<PromptReader> {
+    const path = name === undefined && this.first === undefined ? undefined : this.get(name).path
+    const key = path ?? ""
+    const { readers } = this
+    const reader = readers.get(key) ?? promptReader(path)
+    reader.catch(() => readers.delete(key))
+    readers.delete(key)
+    readers.set(key, reader)
+    if (readers.size > mostReaders) readers.delete(readers.keys().next().value!)
+    return reader
   }
 
   private async add(path: string): Promise<void> {

@@ -1,7 +1,6 @@
 import { z } from "zod"
 import { type AttentionMaps, encodeImage, type GenerateStep, wordMaps } from "../index.ts"
 import type { Job } from "../store/index.ts"
-import type { Drawing } from "./schemas.ts"
 
 /** How a picture came about, for people who want to see it. */
 export const studyBody = z
@@ -46,12 +45,8 @@ export class StudySteps {
 }
 
 /** A study as it is kept: maps as bytes, 255 is each one's peak. */
-export async function studyOf(
-  { prompt, syntax }: Drawing,
-  maps: AttentionMaps,
-  steps: Study["steps"],
-): Promise<Study> {
-  const words = (await wordMaps(maps, prompt, syntax)).map(({ text, values }) => {
+export function studyOf(maps: AttentionMaps, steps: Study["steps"]): Study {
+  const words = wordMaps(maps).map(({ text, values }) => {
     const peak = values.reduce((most, v) => Math.max(most, v), 0)
     const bytes = Uint8Array.from(values, (v) => Math.round((255 * v) / Math.max(peak, 1e-12)))
     return { text, peak, values: Buffer.from(bytes).toString("base64") }

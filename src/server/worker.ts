@@ -30,7 +30,6 @@ import { askOf, discard, store } from "./draw.ts"
 import type { Keeper, Resident } from "./keeper.ts"
 import type { Log } from "./log.ts"
 import type { KnownModel, Models } from "./models.ts"
-import type { Drawing } from "./schemas.ts"
 import { isStudy, StudySteps, studyFile, studyOf } from "./study.ts"
 import { Enlargers } from "./upscale.ts"
 
@@ -246,7 +245,7 @@ export class Worker {
 
   /** Keeps how a picture came about; the picture itself is there already. */
   private async study(job: Job, { attention }: GenerateResult, { steps }: StudySteps): Promise<NewImage[]> {
-    const study = await studyOf(job.request as unknown as Drawing, attention!, steps)
+    const study = studyOf(attention!, steps)
     await this.options.files.put(studyFile(job.id), Buffer.from(JSON.stringify(study)))
     return []
   }

@@ -1,7 +1,8 @@
 import { fail } from "../errors.ts"
+import { byteAlphabet } from "./merges.ts"
 import { type AddedToken, readSpecialTokens, type SpecialTokens } from "./special.ts"
 import { clean, pieces } from "./unicode.ts"
-import { mergeLines, readVocabulary, type Vocabulary } from "./vocabulary.ts"
+import { mergeLines, readVocabulary, type Vocabulary, wordEnd } from "./vocabulary.ts"
 
 /** Files of a tokenizer folder, as text or already parsed. Either `vocab` and `merges`, or `tokenizer`. */
 export interface TokenizerFiles {
@@ -26,7 +27,17 @@ export interface Word {
   count: number
 }
 
+/** What an id stands for. */
+export interface Piece {
+  /** UTF-8, which may begin or end within a character. */
+  readonly bytes: Uint8Array
+  /** It ends a word. */
+  readonly end: boolean
+}
+
 const cacheLimit = 20_000
+const utf8 = new TextEncoder()
+const byteOf = new Map(byteAlphabet.map((letter, byte) => [letter, byte]))
 
 /**
  * CLIP's tokenizer (Radford et al. 2021), with the cleaning of Hugging Face's fast one: NFC, white space to
@@ -125,6 +136,14 @@ export class ClipTokenizer {
     return this.core.find(symbol)
   }
 
+  /** What an id stands for; the first of a textual-inversion word's ids has all of its letters. */
+  piece(id: number): Piece {
+    const word = this.words.find(({ first, count }) => id >= first && id < first + count)
+    if (!word) return this.core.piece(id)
+    const text = id === word.first ? word.word : ""
+    return { bytes: utf8.encode(text), end: id === word.first + word.count - 1 }
+  }
+
   private encodeItems(text: string, withWords: boolean): number[][] {
     const out: number[][] = []
     const plain = (part: string) => {
@@ -169,7 +188,6 @@ class Core {
   readonly special: SpecialTokens
   readonly size: number
   private readonly vocabulary: Vocabulary
-  private readonly bytes = new TextEncoder()
   private readonly cache = new Map<string, number[]>()
 
   constructor(vocabulary: Vocabulary, special: SpecialTokens) {
@@ -192,6 +210,16 @@ class Core {
     return this.find(symbol) ?? fail("TOKENIZER-CONFIG", `special token ${JSON.stringify(symbol)} has no id`)
   }
 
+  piece(id: number): Piece {
+    for (const token of this.added.values())
+      if (token.id === id) return { bytes: utf8.encode(token.content), end: true }
+    const symbol = this.vocabulary.symbol(id) ?? ""
+    const end = symbol.endsWith(wordEnd)
+    // the vocabulary's letters stand for bytes
+    const letters = end ? symbol.slice(0, -wordEnd.length) : symbol
+    return { bytes: Uint8Array.from(letters, (letter) => byteOf.get(letter) ?? 0x3f), end }
+  }
+
   /** Ids of one pre-token. */
   word(word: string): readonly number[] {
     const known = this.cache.get(word)
@@ -206,7 +234,7 @@ class Core {
 
   private encodeWord(word: string): number[] {
     const { inner, last, merges } = this.vocabulary
-    const bytes = this.bytes.encode(word)
+    const bytes = utf8.encode(word)
     return merges.merge(
       Array.from(bytes, (byte, i) => {
         const id = (i + 1 < bytes.length ? inner : last)[byte]!

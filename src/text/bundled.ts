@@ -66,12 +66,18 @@ function readPairs(bytes: Uint8Array): Vocabulary {
   const count = base.length + left.length + 2
   const small = new Map(base.map((symbol, id) => [symbol, id]))
   small.set(begin, count - 2).set(end, count - 1)
+  const symbol = (id: number): string | undefined => {
+    if (id >= count - 2) return [begin, end][id - count + 2]
+    const at = id - base.length
+    return at < 0 ? base[id] : `${symbol(left[at]!)}${symbol(right[at]!)}`
+  }
   return {
     count,
     highest: count - 1,
     ...byteIds((symbol) => small.get(symbol)),
     merges: new MergeTable(left, right, base.length),
     find: (symbol) => small.get(symbol) ?? find(symbol),
+    symbol,
   }
 }
 

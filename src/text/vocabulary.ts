@@ -11,6 +11,8 @@ export interface Vocabulary {
   last: Int32Array
   merges: MergeTable
   find(symbol: string): number | undefined
+  /** The symbol of an id. */
+  symbol(id: number): string | undefined
 }
 
 /** What ends a word in CLIP's vocabulary. */
@@ -35,7 +37,9 @@ export function readVocabulary(json: Record<string, unknown>, lines: readonly st
       hint: "a tokenizer folder holds vocab.json and merges.txt, or tokenizer.json",
     })
   const find = (symbol: string) => vocab.get(symbol)
-  return { count: vocab.size, highest, ...byteIds(find), merges: readMerges(find, lines), find }
+  let symbols: Map<number, string> | undefined
+  const symbol = (id: number) => (symbols ??= new Map([...vocab].map(([name, at]) => [at, name]))).get(id)
+  return { count: vocab.size, highest, ...byteIds(find), merges: readMerges(find, lines), find, symbol }
 }
 
 /** Lines of a merges.txt; the `#version` line and blank lines are dropped. */

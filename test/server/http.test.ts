@@ -269,13 +269,25 @@ test("the server tells what it has", async () => {
   const { models } = (await ask<{ models: { id: string; default: boolean }[] }>(`${api}/models`)).body
   expect(models[0]).toMatchObject({ id: "sd1-odd", family: "sd1", width: 64, default: true, setAside: null })
   expect((await ask(`${api}/tokens`, { text: "a (red:1.2) fox" })).body).toEqual({
-    tokens: 3,
-    limit: 75,
+    tokens: 5,
+    limit: 38,
     chunks: 1,
+    perChunk: 38,
+    pieces: [
+      { id: 160, text: "a", end: true, weight: 1, chunk: 0 },
+      { id: 199, text: "re", end: false, weight: 1.2, chunk: 0 },
+      { id: 163, text: "d", end: true, weight: 1.2, chunk: 0 },
+      { id: 238, text: "fo", end: false, weight: 1, chunk: 0 },
+      { id: 183, text: "x", end: true, weight: 1, chunk: 0 },
+    ],
   })
-  expect((await ask(`${api}/tokens`, { text: "a ".repeat(80) })).body).toMatchObject({
-    limit: 150,
+  expect((await ask(`${api}/tokens`, { text: "a ".repeat(40) })).body).toMatchObject({
+    tokens: 40,
+    limit: 76,
     chunks: 2,
   })
+  const named = await ask(`${api}/tokens`, { text: "a ".repeat(40), model: "sd1-tiny" })
+  expect(named.body).toMatchObject({ tokens: 40, limit: 75, perChunk: 75 })
+  expect((await ask(`${api}/tokens`, { text: "a", model: "nobody" })).status).toBe(422)
   expect(await (await fetch(`${server.url}/metrics`)).text()).toContain('aquatint_jobs{state="done"}')
 })

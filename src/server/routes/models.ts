@@ -24,6 +24,8 @@ const modelBody = z
     variant: z.string(),
     width: z.int(),
     height: z.int(),
+    steps: z.int().meta({ description: "steps where none are asked for" }),
+    cfg: z.number().meta({ description: "guidance scale where none is asked for" }),
     default: z.boolean(),
     setAside: z.object({ until: z.number(), crashes: z.int() }).nullable(),
   })
@@ -55,6 +57,8 @@ function listRoute({ db, models }: Service): Route {
           variant: card.variant,
           width: card.size,
           height: card.size,
+          steps: card.steps,
+          cfg: card.cfg,
           default: modelId === models.standard,
           setAside: found ? { until: found.until, crashes: found.crashes } : null,
         }

@@ -1,6 +1,6 @@
 import { z } from "zod"
 import { fail } from "../../errors.ts"
-import { countTokens, samplerIds, scheduleIds, version } from "../../index.ts"
+import { samplerIds, scheduleIds, version } from "../../index.ts"
 import type { Gate } from "../auth.ts"
 import { samplerLabels, scheduleLabels } from "../labels.ts"
 import type { Metrics } from "../metrics.ts"
@@ -99,12 +99,22 @@ function infoRoute({ limits, models }: Service): Route {
   })
 }
 
+const pieceBody = z
+  .object({
+    id: z.int(),
+    text: z.string(),
+    end: z.boolean().meta({ description: "it ends a word" }),
+    weight: z.number(),
+    chunk: z.int(),
+  })
+  .meta({ id: "Token" })
+
 function tokensRoute({ models, limits }: Service): Route {
   return route({
     method: "POST",
     path: "/api/tokens",
     tag,
-    summary: "Length of a prompt as its model counts",
+    summary: "A prompt as its model reads it: its tokens, and how many there is room for",
     body: {
       kind: "json",
       schema: z.strictObject({
@@ -117,13 +127,19 @@ function tokensRoute({ models, limits }: Service): Route {
     answers: {
       200: {
         description: "tokens, and how many the chunks in use hold",
-        schema: z.object({ tokens: z.int(), limit: z.int(), chunks: z.int() }),
+        schema: z.object({
+          tokens: z.int(),
+          limit: z.int(),
+          chunks: z.int(),
+          perChunk: z.int().meta({ description: "what one chunk holds" }),
+          pieces: z.array(pieceBody),
+        }),
       },
     },
     handle: async ({ body }) => {
-      const model = body.model === undefined ? undefined : models.get(body.model).path
-      const { tokens, room, chunks } = await countTokens(body.text, body.syntax, model)
-      return json({ tokens, limit: room, chunks })
+      const read = await models.reader(body.model)
+      const { room, ...counted } = read(body.text, body.syntax)
+      return json({ ...counted, limit: room })
     },
   })
 }

@@ -10,7 +10,7 @@ import { number, t } from "../text/index.ts"
 import { pickPicture } from "./pick.ts"
 import { settingsOpen } from "./settings.tsx"
 import { StartCard } from "./start.tsx"
-import { tokenCount } from "./tokens.ts"
+import { promptTokens } from "./tokens.ts"
 import { weigh } from "./weigh.ts"
 
 /** What the reader would like to see, and the one button. */
@@ -133,7 +133,8 @@ function weighSelection(event: KeyboardEvent, box: HTMLTextAreaElement, up: bool
 let turn = Math.floor(Math.random() * 100)
 
 function Example() {
-  const { example, examples } = t.value.prompt
+  const { example, ownExamples, ...words } = t.value.prompt
+  const examples = modelOf(recipe.value)?.name === "embedded" ? ownExamples : words.examples
   return (
     <Button
       icon="spark"
@@ -148,12 +149,12 @@ function Example() {
 }
 
 function Counter() {
-  const count = tokenCount.value
-  if (!count) return null
-  const { tokens, room } = count
+  const known = promptTokens.value
+  if (!known) return null
+  const { tokens, room, perChunk } = known
   const label = t.value.prompt.tokens(tokens, room)
   return (
-    <span class={`counter figures ${tokens > 75 ? "long" : ""}`} title={label}>
+    <span class={`counter figures ${tokens > perChunk ? "long" : ""}`} title={label}>
       <span aria-hidden="true">
         {tokens}
         <span class="of">/{room}</span>

@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks"
 import { Button, Choices, Field, NumberField, Select, Slider } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
 import { change, changed, recipe, resetRecipe, start } from "../state/draft.ts"
+import { grain } from "../state/sizes.ts"
 import { facts, modelOf } from "../state/store.ts"
 import { number, t } from "../text/index.ts"
 import { Styles } from "./styles.tsx"
@@ -66,8 +67,9 @@ const custom = signal(false)
 /** Sides of each shape around the model's native size, its area kept roughly. */
 function shapes(): Record<Exclude<Shape, "custom">, [number, number]> {
   const side = modelOf(recipe.value)?.width ?? 512
-  const long = Math.round((side * 1.25) / 64) * 64 || side
-  const short = Math.round((side * 0.85) / 64) * 64 || side
+  const step = grain(side)
+  const near = (v: number) => Math.max(64, Math.round(v / step) * step)
+  const [long, short] = [near(side * 1.25), near(side * 0.85)]
   return { square: [side, side], portrait: [short, long], landscape: [long, short] }
 }
 
@@ -212,6 +214,7 @@ function ModelPart() {
 function DrawingPart() {
   const { settings } = t.value
   const known = facts.value
+  const own = modelOf(recipe.value)
   const { steps, cfg, sampler, schedule, clipSkip } = recipe.value
   return (
     <div class="stack">
@@ -219,7 +222,7 @@ function DrawingPart() {
         label={settings.steps}
         help={settings.stepsHelp}
         value={steps}
-        rest={20}
+        rest={own?.steps ?? 20}
         restText={settings.own}
         min={1}
         max={Math.min(80, known?.limits.steps ?? 80)}
@@ -230,7 +233,7 @@ function DrawingPart() {
         label={settings.guidance}
         help={settings.guidanceHelp}
         value={cfg}
-        rest={7.5}
+        rest={own?.cfg ?? 7.5}
         restText={settings.own}
         min={1}
         max={20}

@@ -1,31 +1,33 @@
-import { effect, signal } from "@preact/signals"
-import type { PromptToken } from "../../words.ts"
+import { computed, effect, signal } from "@preact/signals"
 import { recipe } from "../state/draft.ts"
+import { facts, modelOf, studio } from "../state/store.ts"
+import type { PromptTokens } from "../studio/types.ts"
 
-export type { PromptToken }
+/** The prompt as its model reads it; null until that is known. */
+export const promptTokens = signal<PromptTokens | null>(null)
 
-/** The tokenizer with its vocabulary, fetched when a prompt is first written. */
-const words = () => import("../../words.ts")
+// other settings may change without another answer
+const model = computed(() => (facts.value ? modelOf(recipe.value)?.id : undefined))
+const prompt = computed(() => recipe.value.prompt)
+const syntax = computed(() => recipe.value.more?.syntax)
 
-export const readTokens = async (prompt: string): Promise<PromptToken[]> =>
-  (await words()).promptTokens(prompt)
-
-/** How many tokens the prompt has and how many its chunks hold; null until it is known. */
-export const tokenCount = signal<{ readonly tokens: number; readonly room: number } | null>(null)
-
+let asked = ""
 let timer: ReturnType<typeof setTimeout> | undefined
 effect(() => {
-  const { prompt } = recipe.value
+  const now = JSON.stringify([model.value, syntax.value])
   clearTimeout(timer)
-  if (!prompt.trim()) {
-    tokenCount.value = null
-    return
-  }
-  timer = setTimeout(async () => {
-    const tokens = await readTokens(prompt).catch(() => null)
-    if (tokens === null || recipe.peek().prompt !== prompt) return
-    const chunks = (tokens.at(-1)?.chunk ?? 0) + 1
-    const last = tokens.filter((token) => token.chunk === chunks - 1).length
-    tokenCount.value = { tokens: (chunks - 1) * 75 + last, room: chunks * 75 }
-  }, 180)
+  timer = undefined
+  // what another model counted is wrong; an older count of this one stays until the new one is there
+  if (!prompt.value.trim() || model.value === undefined || now !== asked) promptTokens.value = null
+  asked = now
+  if (!prompt.value.trim() || model.value === undefined) return
+  timer = setTimeout(read, 180)
 })
+
+async function read(): Promise<void> {
+  const mine = timer
+  const found = await studio()
+    .tokens(recipe.peek())
+    .catch(() => null)
+  if (mine === timer) promptTokens.value = found
+}

@@ -6,6 +6,7 @@ import { Icon } from "../parts/icon.tsx"
 import { fittingSize, recipe, start, unstarted } from "../state/draft.ts"
 import { go, link } from "../state/route.ts"
 import { complain, doing, toast } from "../state/say.ts"
+import { grain } from "../state/sizes.ts"
 import { facts, studio, submit } from "../state/store.ts"
 import type { Recipe } from "../studio/types.ts"
 import { number, t } from "../text/index.ts"
@@ -74,7 +75,8 @@ function Repaint({ source, id }: { source: Source; id: string }) {
   const { width, height } = source.bitmap
   const brush = useSignal(Math.round(Math.max(width, height) / 9))
   const prompt = useSignal(source.recipe.prompt)
-  const feather = useSignal(12)
+  const soft = grain(Math.max(width, height))
+  const feather = useSignal(2 * Math.round(soft / 10.6))
   const strength = useSignal(0.85)
   const words = t.value.edit
   const act = (next: Act) => {
@@ -122,9 +124,9 @@ function Repaint({ source, id }: { source: Source; id: string }) {
             <Slider
               label={words.feather}
               value={feather.value}
-              rest={12}
+              rest={feather.value}
               min={0}
-              max={64}
+              max={soft}
               step={2}
               show={(v) => words.by(v)}
               onChange={(v) => (feather.value = v)}

@@ -4,7 +4,8 @@ import { Missing } from "../gallery/view.tsx"
 import { Button, Slider } from "../parts/controls.tsx"
 import { go } from "../state/route.ts"
 import { doing, toast } from "../state/say.ts"
-import { facts, submit } from "../state/store.ts"
+import { grain } from "../state/sizes.ts"
+import { facts, modelOf, submit } from "../state/store.ts"
 import { t } from "../text/index.ts"
 import { basis, EditHead, EditPrompt, type Source, useSource } from "./editor.tsx"
 import { extended, extendFiles, noSides, type Sides, stretchEdges } from "./mask.ts"
@@ -19,17 +20,18 @@ export function Extend({ id = "" }: { id: string | undefined }) {
 const sideNames = ["left", "right", "top", "bottom"] as const
 
 function Outpaint({ source, id }: { source: Source; id: string }) {
-  const sides = useSignal<Sides>({ ...noSides, right: 128 })
+  const step = grain(modelOf(source.recipe)?.width ?? 512)
+  const sides = useSignal<Sides>({ ...noSides, right: 2 * step })
   const prompt = useSignal(source.recipe.prompt)
   const words = t.value.edit
   const most = facts.value?.limits.side ?? 2048
   const size = extended(source.bitmap, sides.value)
   const run = async () => {
     if (sideNames.every((name) => sides.value[name] === 0)) return toast(words.nothingExtend)
-    const { init, mask, size } = await extendFiles(source.bitmap, sides.value)
+    const { init, mask, size } = await extendFiles(source.bitmap, sides.value, step)
     // what lies outside is drawn from pure noise: there is nothing to keep of it
     const recipe = { ...basis(source.recipe), ...size, prompt: prompt.value, strength: 1 }
-    const job = await submit({ recipe, init, mask, feather: 16 })
+    const job = await submit({ recipe, init, mask, feather: step / 4 })
     if (job) go("create")
   }
   return (
@@ -37,7 +39,7 @@ function Outpaint({ source, id }: { source: Source; id: string }) {
       <EditHead title={words.extend} id={id} />
       <div class="print-body">
         <div class="print-picture">
-          <Preview source={source} sides={sides.value} />
+          <Preview source={source} sides={sides.value} step={step} />
           <p class="soft figures">
             {size.width} × {size.height}
           </p>
@@ -53,8 +55,8 @@ function Outpaint({ source, id }: { source: Source; id: string }) {
                 value={sides.value[name]}
                 rest={0}
                 min={0}
-                max={Math.min(512, most - Math.max(source.bitmap.width, source.bitmap.height))}
-                step={64}
+                max={Math.min(8 * step, most - Math.max(source.bitmap.width, source.bitmap.height))}
+                step={step}
                 show={(v) => words.by(v)}
                 onChange={(v) => (sides.value = { ...sides.value, [name]: v })}
               />
@@ -67,7 +69,7 @@ function Outpaint({ source, id }: { source: Source; id: string }) {
   )
 }
 
-function Preview({ source, sides }: { source: Source; sides: Sides }) {
+function Preview({ source, sides, step }: { source: Source; sides: Sides; step: number }) {
   const canvas = useRef<HTMLCanvasElement>(null)
   const { width, height } = extended(source.bitmap, sides)
   useEffect(() => {
@@ -75,7 +77,7 @@ function Preview({ source, sides }: { source: Source; sides: Sides }) {
     if (!context) return
     context.clearRect(0, 0, width, height)
     context.globalAlpha = 0.4
-    stretchEdges(context, source.bitmap, sides)
+    stretchEdges(context, source.bitmap, sides, step)
     context.globalAlpha = 1
     context.drawImage(source.bitmap, sides.left, sides.top)
   })

@@ -94,22 +94,25 @@ export async function maskFile(size: Size, acts: readonly Act[]): Promise<Blob |
   return any ? png(context) : null
 }
 
-/** Overlap of new and old, so that the seam is drawn anew. */
-const overlap = 16
-
-/** A larger picture whose new parts are white in its mask; they start from the edges' colours. */
+/**
+ * A larger picture whose new parts are white in its mask; they start from the edges' colours.
+ * @param step the least a side grows by
+ */
 export async function extendFiles(
   picture: ImageBitmap,
   sides: Sides,
+  step: number,
 ): Promise<{ init: Blob; mask: Blob; size: Size }> {
   const size = extended(picture, sides)
   const context = blank(size)
-  stretchEdges(context, picture, sides)
+  stretchEdges(context, picture, sides, step)
   context.drawImage(picture, sides.left, sides.top)
   const mask = blank(size)
   mask.fillStyle = "#fff"
   mask.fillRect(0, 0, size.width, size.height)
   mask.fillStyle = "#000"
+  // new and old overlap, so that the seam is drawn anew
+  const overlap = Math.max(8, step / 4)
   const inset = (side: number) => (side > 0 ? overlap : 0)
   mask.fillRect(
     sides.left + inset(sides.left),
@@ -121,10 +124,15 @@ export async function extendFiles(
 }
 
 /** Mirrors the picture across its edges, softened: plausible light for what comes. */
-export function stretchEdges(context: CanvasRenderingContext2D, picture: ImageBitmap, sides: Sides): void {
+export function stretchEdges(
+  context: CanvasRenderingContext2D,
+  picture: ImageBitmap,
+  sides: Sides,
+  step: number,
+): void {
   const { width, height } = picture
   context.save()
-  context.filter = "blur(12px)"
+  context.filter = `blur(${(step * 3) / 16}px)`
   for (const fx of [-1, 1, 0] as const)
     for (const fy of [-1, 1, 0] as const) {
       const x = sides.left + fx * width

@@ -1,7 +1,6 @@
 import { useComputed, useSignal } from "@preact/signals"
 import type { ComponentChildren } from "preact"
 import { useEffect, useState } from "preact/hooks"
-import { type PromptToken, readTokens } from "../create/tokens.ts"
 import { usePrint } from "../gallery/use-print.ts"
 import { Missing } from "../gallery/view.tsx"
 import { Button } from "../parts/controls.tsx"
@@ -11,7 +10,7 @@ import { link } from "../state/route.ts"
 import { doing } from "../state/say.ts"
 import { type Steps, stepsOf } from "../state/steps.ts"
 import { studio } from "../state/store.ts"
-import type { Print, Study } from "../studio/types.ts"
+import type { Print, PromptToken, Study } from "../studio/types.ts"
 import { number, t } from "../text/index.ts"
 import { AttentionMaps } from "./attention.tsx"
 
@@ -38,7 +37,13 @@ function useStudy(print: Print) {
   const [kept, setKept] = useState<readonly Step[] | null>(null)
   const [study, setStudy] = useState<Study | null>(studied.get(print.id) ?? null)
   useEffect(() => {
-    void readTokens(print.recipe.prompt).then(setTokens, () => {})
+    // a model that is not there any more cannot be asked
+    void studio()
+      .tokens(print.recipe)
+      .then(
+        ({ pieces }) => setTokens(pieces),
+        () => {},
+      )
     void stepsOf(print.id)
       .catch(() => undefined)
       .then((found) => setKept(found?.steps ?? []))
@@ -136,7 +141,7 @@ const Tokens = ({ tokens }: { tokens: readonly PromptToken[] }) => (
         style={{ "--tone": `${(token.id * 47) % 360}` }}
         title={t.value.how.token(token.text, token.id)}
       >
-        <span>{token.text}</span>
+        <span>{token.text || "…"}</span>
         <small class="figures">{token.id}</small>
         {token.weight !== 1 && <em class="figures">×{number(token.weight, 2)}</em>}
       </li>

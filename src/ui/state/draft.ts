@@ -1,5 +1,7 @@
 import { computed, signal } from "@preact/signals"
 import type { Order, Print, Recipe } from "../studio/types.ts"
+import { mostFrom } from "./sizes.ts"
+import { modelOf } from "./store.ts"
 
 /** A picture the next one starts from, with its address for showing. */
 export interface StartPicture {
@@ -88,7 +90,8 @@ export function currentOrder(): Order {
   const { strength, ...rest } = recipe.value
   const from = start.value
   if (!from) return { recipe: rest }
-  const size = rest.width && rest.height ? {} : fittingSize(from.width, from.height, 1024)
+  const most = mostFrom(modelOf(rest)?.width ?? 512)
+  const size = rest.width && rest.height ? {} : fittingSize(from.width, from.height, most)
   return {
     recipe: { ...rest, ...size, strength: strength ?? 0.75 },
     init: from.blob,

@@ -5,6 +5,8 @@ import {
   type Print,
   type PrintPage,
   type PrintQuery,
+  type PromptTokens,
+  type Recipe,
   type Studio,
   StudioError,
   type StudioEvent,
@@ -23,6 +25,7 @@ import {
   type WireProgress,
   type WireRequest,
   type WireStudy,
+  type WireTokens,
 } from "./wire.ts"
 
 /** `aquatint serve`, as docs/api.md describes it. */
@@ -105,6 +108,12 @@ export class HttpStudio implements Studio {
 
   async restore(id: string): Promise<void> {
     await this.ask("POST", `/api/images/${id}/restore`, {})
+  }
+
+  async tokens({ prompt: text, model, more }: Recipe): Promise<PromptTokens> {
+    const body = { text, model, syntax: more?.syntax }
+    const { limit, ...told } = await this.ask<WireTokens>("POST", "/api/tokens", body)
+    return { ...told, room: limit }
   }
 
   readonly study = (print: Print) => async (on: (step: number, steps: number) => void) => {

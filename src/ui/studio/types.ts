@@ -17,6 +17,8 @@ export interface Studio {
   restore(id: string): Promise<void>
   /** Makes a picture larger without drawing, by one of the facts' upscalers. Absent where nothing can. */
   readonly enlarge?: (print: string, factor: number, upscaler: string) => Promise<Job>
+  /** A prompt as its model reads it. @throws where that cannot be told */
+  tokens(recipe: Recipe): Promise<PromptTokens>
   /** Draws a picture again, with its seed, and tells how it came about; null where that cannot be done. */
   study(print: Print): ((on: (step: number, steps: number) => void) => Promise<Study>) | null
 }
@@ -56,6 +58,9 @@ export interface ModelFacts {
   /** Native size in pixels. */
   readonly width: number
   readonly height: number
+  /** Its own choice of steps and guidance scale. */
+  readonly steps: number
+  readonly cfg: number
   /** Why the model is set aside, or null. */
   readonly setAside: string | null
 }
@@ -83,6 +88,24 @@ export interface Recipe {
 
 export interface LoraUse {
   readonly id: string
+  readonly weight: number
+}
+
+export interface PromptTokens {
+  readonly tokens: number
+  /** What the chunks in use hold, and what one chunk holds. */
+  readonly room: number
+  readonly perChunk: number
+  readonly pieces: readonly PromptToken[]
+}
+
+export interface PromptToken {
+  readonly id: number
+  /** The token's letters; none where a character is cut and its rest follows. */
+  readonly text: string
+  /** It ends a word. */
+  readonly end: boolean
+  /** 1 is none. */
   readonly weight: number
 }
 

@@ -1,5 +1,5 @@
 /** The shapes of docs/api.md, as far as the page reads them. */
-import type { Facts, Job, JobState, Print, Recipe } from "./types.ts"
+import type { Facts, Job, JobState, Print, PromptToken, Recipe } from "./types.ts"
 
 export interface WireRequest {
   prompt: string
@@ -78,6 +78,13 @@ export interface WireStudy {
   steps: { step: number; image: string }[]
 }
 
+export interface WireTokens {
+  tokens: number
+  limit: number
+  perChunk: number
+  pieces: PromptToken[]
+}
+
 export interface WireInfo {
   version: string
   samplers: { id: string; label: string }[]
@@ -94,6 +101,8 @@ export interface WireModels {
     variant: string
     width: number
     height: number
+    steps: number
+    cfg: number
     default: boolean
     setAside: { until: number; crashes: number } | null
   }[]

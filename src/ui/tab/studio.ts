@@ -23,6 +23,7 @@ import type {
   Print,
   PrintPage,
   PrintQuery,
+  PromptTokens,
   Recipe,
   Studio,
   StudioEvent,
@@ -66,7 +67,6 @@ export class TabStudio implements Studio {
   }
 
   async facts(): Promise<Facts> {
-    const { width, height } = nativeSize(this.sd)
     const named = (id: string) => ({ id, name: id })
     return {
       version,
@@ -76,8 +76,7 @@ export class TabStudio implements Studio {
           name: this.sd.name,
           family: this.sd.files.family,
           variant: "base",
-          width,
-          height,
+          ...this.sd.defaults,
           setAside: null,
         },
       ],
@@ -91,11 +90,12 @@ export class TabStudio implements Studio {
   }
 
   async submit(order: Order): Promise<Job> {
+    const { width, height } = this.sd.defaults
     const seed = order.recipe.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!
     const job: Job = {
       id: newId(),
       state: "queued",
-      recipe: { ...nativeSize(this.sd), ...order.recipe, seed, model: this.sd.name },
+      recipe: { width, height, ...order.recipe, seed, model: this.sd.name },
       position: this.waiting.length + 1,
       progress: 0,
       step: 0,
@@ -132,6 +132,11 @@ export class TabStudio implements Studio {
     this.places()
   }
 
+  async tokens({ prompt, model = this.sd.name }: Recipe): Promise<PromptTokens> {
+    if (model !== this.sd.name) throw new Error(`${model} is not open`)
+    return this.sd.tokens(prompt)
+  }
+
   /** Pictures that were drawn from another one are not: the tab does not keep that. */
   study(print: Print) {
     if (print.recipe.strength !== undefined) return null
@@ -151,7 +156,7 @@ export class TabStudio implements Studio {
       }
       const { attention } = await generation
       const { width, height } = attention!
-      return { width, height, words: await wordMaps(attention!, print.recipe.prompt), steps }
+      return { width, height, words: wordMaps(attention!), steps }
     }
   }
 
@@ -295,14 +300,4 @@ function soften(picture: Picture, init: Picture, mask: Picture, radius: number):
   const resized = resize(mask, width, height)
   const soft = radius > 0 ? gaussianBlur(resized, radius) : resized
   picture.data.set(composite(picture, resize(toRgb(init), width, height), soft).data)
-}
-
-/** The size of the pictures the model was made for, from its configs. */
-function nativeSize({ files }: StableDiffusion): { width: number; height: number } {
-  const sample = files.components.get("unet")?.config.sample_size
-  const blocks = files.components.get("vae")?.config.block_out_channels
-  const factor = Array.isArray(blocks) ? 2 ** (blocks.length - 1) : 8
-  const large = files.family.startsWith("sdxl") ? 1024 : 512
-  const side = typeof sample === "number" ? Math.max(64, Math.floor((sample * factor) / 8) * 8) : large
-  return { width: side, height: side }
 }

@@ -27,6 +27,15 @@ export const en = {
       "terraced hills in spring, seen from above",
       "a teapot and two lemons on a linen cloth",
     ],
+    /** What the model that comes with aquatint knows. */
+    ownExamples: [
+      "a red lighthouse by the sea at sunset, flat style",
+      "a small green cactus among sand dunes, linocut",
+      "a white sailboat on the sea under a starry sky, pastel style",
+      "three purple mushrooms in the forest, flat vector art",
+      "a yellow windmill among rolling hills in the morning, outline drawing",
+      "a blue rocket in the city at night, neon style",
+    ],
     tokens: (n: number, room: number) => `${n} of ${room} tokens`,
     chunks: (n: number) => `${n} parts`,
     weights: "Ctrl or Cmd with the up or down arrow weighs the selected words",
