@@ -3,7 +3,7 @@ import { Missing } from "../gallery/view.tsx"
 import { Button, Choices, Select, Slider } from "../parts/controls.tsx"
 import { go } from "../state/route.ts"
 import { doing } from "../state/say.ts"
-import { enqueue, facts, studio, submit } from "../state/store.ts"
+import { enqueue, facts, modelOf, studio, submit } from "../state/store.ts"
 import { number, t } from "../text/index.ts"
 import { basis, EditHead, type Source, useSource } from "./editor.tsx"
 import { resizedFile } from "./mask.ts"
@@ -44,9 +44,11 @@ const Detail = ({ value, onChange }: { value: number; onChange: (value: number) 
 function Upscale({ source, id }: { source: Source; id: string }) {
   const factor = useSignal<Factor>("2")
   const detail = useSignal(0.3)
-  const way = useSignal("")
   // only what the studio holds can be enlarged without drawing
   const ways = id !== "start" && studio().enlarge ? (facts.value?.upscalers ?? []) : []
+  // a model of small pictures has nothing to add to large ones
+  const small = (modelOf(source.recipe)?.width ?? 512) < 512
+  const way = useSignal(small ? (ways[0]?.id ?? "") : "")
   const words = t.value.enlarge
   const { width, height } = source.bitmap
   const fits = (f: Factor) => isPossible(sizeOf(source.bitmap, f))

@@ -189,7 +189,7 @@ function SheetTable({ sheet }: { sheet: Sheet }) {
           <caption class="unseen">{words.caption(name(sheet.axes[0]), name(sheet.axes[1]))}</caption>
           <thead>
             <tr>
-              <td class="soft">{name(sheet.axes[1])}</td>
+              <td class="soft">{sheet.axes[1] && name(sheet.axes[1])}</td>
               {sheet.across.map((value) => (
                 <th key={value} scope="col">
                   {value}
