@@ -49,6 +49,8 @@ async function drawThere(page: Page, timeout = 120_000): Promise<Uint8Array> {
   await page.getByLabel("Width", { exact: true }).fill(String(ask.width))
   await page.getByLabel("Height", { exact: true }).fill(String(ask.height))
   await page.fill("#prompt", ask.prompt)
+  // counted by the opened model's own vocabulary
+  await page.locator(".counter", { hasText: "/38" }).waitFor()
   await page.locator("button.main").click()
   await page.getByRole("status").filter({ hasText: "The picture is finished." }).waitFor({ timeout })
   const image = page.locator(`.plate img[alt="Picture: ${ask.prompt}"]`)
