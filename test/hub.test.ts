@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from "node
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { delimiter, join } from "node:path"
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest"
 import { findInLibrary, listLibrary, pullModel, removeFromLibrary } from "../src/index.ts"
 import { download } from "../src/weights/hub/download.ts"
@@ -267,7 +267,14 @@ test("folders of other programs are read in place and never changed", async () =
     ["three", "embedding"],
     ["two", "lora"],
   ])
-  expect((await findInLibrary("ONE.safetensors", [join(root, "webui")]))?.kind).toBe("model")
+  expect((await findInLibrary("ONE.safetensors", { trees: [join(root, "webui")] }))?.kind).toBe("model")
+  process.env.AQUATINT_TREES = [join(root, "webui"), join(root, "nowhere")].join(delimiter)
+  await put("models/VAE/two.safetensors")
+  await expect(findInLibrary("two")).rejects.toMatchObject({ code: "MODEL_AMBIGUOUS" })
+  expect((await findInLibrary("two", { kind: "vae" }))?.path).toContain("VAE")
+  expect((await findInLibrary("one", { kind: "model" }))?.where).toBe("tree")
+  await expect(removeFromLibrary("one")).rejects.toMatchObject({ code: "MODEL_FOREIGN" })
+  delete process.env.AQUATINT_TREES
   await expect(removeFromLibrary("one")).rejects.toMatchObject({ code: "MODEL_NOT_FOUND" })
 })
 

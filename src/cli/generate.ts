@@ -240,7 +240,7 @@ async function withRecipe(
   const own = Object.entries(options).filter(([key]) => command.getOptionValueSource(key) === "cli")
   const { prompt: said, ...settings } = recipe.request
   const { name } = recipe.model
-  const model = name !== null && (await findInLibrary(name)) ? name : options.model
+  const model = name !== null && (await findInLibrary(name, { kind: "model" })) ? name : options.model
   const { found, missing } = await lorasOf(recipe, model)
   const refiner = await refinerOf(recipe, options, missing)
   if (!options.json) {
@@ -268,7 +268,8 @@ async function withRecipe(
 /** A recipe's refiner, where the library has it; else it is one of those missing. */
 async function refinerOf({ refiner }: Recipe, { refiner: own }: Options, missing: string[]) {
   if (!refiner || own !== undefined) return {}
-  if (await findInLibrary(refiner.name)) return { refiner: refiner.name, refinerAt: refiner.at }
+  if (await findInLibrary(refiner.name, { kind: "model" }))
+    return { refiner: refiner.name, refinerAt: refiner.at }
   missing.push(`Refiner: ${refiner.name}`)
   return {}
 }

@@ -29,7 +29,10 @@ export function addModels(top: Command): void {
       .configureOutput({ writeErr: () => {} })
       .allowExcessArguments(false)
   add("list", "what is here: our library, Hugging Face's cache, and other programs' folders")
-    .option("--tree <folder...>", "a folder of AUTOMATIC1111 or ComfyUI, read in place (default: none)")
+    .option(
+      "--tree <folder...>",
+      "a folder of AUTOMATIC1111 or ComfyUI, read in place (default: those of AQUATINT_TREES)",
+    )
     .action(list)
   add("pull", "fetch a model; give the same command again to go on after a break")
     .argument("<name>", "org/name, org/name:FILE.safetensors, civitai:VERSION, or a Civitai or hub address")
@@ -45,7 +48,7 @@ export function addModels(top: Command): void {
     .action(remove)
 }
 
-async function list({ tree = [], json }: Common & { tree?: string[] }): Promise<void> {
+async function list({ tree, json }: Common & { tree?: string[] }): Promise<void> {
   const entries = await listLibrary(tree)
   if (json) process.stdout.write(`${JSON.stringify({ models: entries })}\n`)
   else if (entries.length === 0)

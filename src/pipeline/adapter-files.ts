@@ -59,13 +59,14 @@ export async function findBeside(
 
 /** A file of the library by its name; of several with that name, none. */
 async function inLibrary(name: string, what: keyof typeof folders): Promise<string | undefined> {
-  const entry = await findInLibrary(name.split(/[\\/]/).at(-1)!).catch(() => null)
-  return entry?.kind === (what === "adapter" ? "lora" : "embedding") ? entry.path : undefined
+  const kind = what === "adapter" ? "lora" : "embedding"
+  const entry = await findInLibrary(name.split(/[\\/]/).at(-1)!, { kind }).catch(() => null)
+  return entry?.path
 }
 
 /** The file of an adapter that a recipe names, beside the model or in the library; null where there is none. */
 export async function findAdapter(name: string, model: string): Promise<string | null> {
-  const path = (await findInLibrary(model).catch(() => null))?.path ?? model
+  const path = (await findInLibrary(model, { kind: "model" }).catch(() => null))?.path ?? model
   return findBeside(name, path, "adapter", true).catch(() => null)
 }
 

@@ -62,7 +62,7 @@ export class StableDiffusion extends Model {
     try {
       const files = await openModel(name)
       if (options.vae !== undefined)
-        files.components.set("vae", await openVae(options.vae, { family: files.family }))
+        files.components.set("vae", await openVae(await vaePath(options.vae), { family: files.family }))
       const { device } = await chooseDevice(options.device ?? "auto")
       const dtype = options.dtype === "int8" ? "int8" : "fp32"
       const networks = new Networks(files, engine, device, { dtype, ...keptCodes(files, options) })
@@ -128,7 +128,11 @@ export const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", imp
 
 /** A model of Hugging Face's cache or of our library. */
 const byName = async (name: string): Promise<string | null> =>
-  (await cachedHubModel(name)) ?? (await findInLibrary(name))?.path ?? null
+  (await cachedHubModel(name)) ?? (await findInLibrary(name, { kind: "model" }))?.path ?? null
+
+/** A path, or the name of a VAE of the library. */
+const vaePath = async (name: string): Promise<string> =>
+  (await stat(name).catch(() => null)) ? name : ((await findInLibrary(name, { kind: "vae" }))?.path ?? name)
 
 const refuseBlob = (): never =>
   fail("REQUEST_FILE", "a Blob where a path is needed", { hint: "name the file by its path" })

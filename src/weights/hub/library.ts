@@ -1,7 +1,7 @@
 import type { Dirent } from "node:fs"
 import { lstat, mkdir, readdir, readFile, readlink, realpath, rm, stat, writeFile } from "node:fs/promises"
 import { homedir } from "node:os"
-import { basename, dirname, extname, join, relative, resolve, sep } from "node:path"
+import { basename, delimiter, dirname, extname, join, relative, resolve, sep } from "node:path"
 import { fail } from "../../errors.ts"
 import { hubFolder } from "./cache.ts"
 import type { CivitaiOrigin } from "./civitai.ts"
@@ -23,6 +23,9 @@ export interface LibraryEntry {
 export const libraryFolder = (): string =>
   process.env.AQUATINT_MODELS ??
   join(process.env.XDG_DATA_HOME ?? join(homedir(), ".local", "share"), "aquatint", "models")
+
+/** Folders of other programs that are read in place: AQUATINT_TREES, as PATH names several. */
+const treeFolders = (): string[] => (process.env.AQUATINT_TREES ?? "").split(delimiter).filter(Boolean)
 
 /**
  * Folders of AUTOMATIC1111's, ComfyUI's and our own trees, by their lower-case names, and what lies in them. Files are
@@ -50,7 +53,7 @@ const files = /\.(safetensors|pth|pt|bin|ckpt)$/i
 const depth = 6
 
 /** Everything that can be drawn with: our library, Hugging Face's cache, and the trees of other programs. */
-export async function listLibrary(trees: readonly string[] = []): Promise<LibraryEntry[]> {
+export async function listLibrary(trees: readonly string[] = treeFolders()): Promise<LibraryEntry[]> {
   const own = await treeEntries(libraryFolder(), "library")
   const others = await Promise.all(trees.map((t) => treeEntries(resolve(t), "tree")))
   return [...own, ...(await hubEntries()), ...others.flat()]
@@ -139,13 +142,18 @@ async function readOrigin(path: string): Promise<CivitaiOrigin | undefined> {
   }
 }
 
-/** The one entry of this name, with or without its ending. @throws MODEL_NOT_FOUND, MODEL_AMBIGUOUS */
+/**
+ * The one entry of this name, with or without its ending, of any kind or of the one asked for.
+ * @throws MODEL_NOT_FOUND, MODEL_AMBIGUOUS
+ */
 export async function findInLibrary(
   name: string,
-  trees: readonly string[] = [],
+  { trees, kind }: { trees?: readonly string[]; kind?: Kind } = {},
 ): Promise<LibraryEntry | null> {
   const wanted = name.toLowerCase().replace(files, "")
-  const found = (await listLibrary(trees)).filter((e) => e.name.toLowerCase().replace(files, "") === wanted)
+  const found = (await listLibrary(trees)).filter(
+    (e) => e.name.toLowerCase().replace(files, "") === wanted && (kind === undefined || e.kind === kind),
+  )
   if (found.length > 1)
     fail("MODEL_AMBIGUOUS", `${name} is the name of ${found.length} files`, {
       hint: `name one by its path: ${found.map((e) => e.path).join(", ")}`,
@@ -158,9 +166,16 @@ export async function findInLibrary(
  * programs' trees are never touched. @returns bytes that are free again. @throws MODEL_NOT_FOUND, MODEL_FOREIGN
  */
 export async function removeFromLibrary(name: string): Promise<number> {
-  const entry =
-    (await findInLibrary(name)) ??
-    fail("MODEL_NOT_FOUND", `there is no model ${name} here`, { hint: "see `aquatint models list`" })
+  const entry = await findInLibrary(name, { trees: [] })
+  if (!entry) {
+    const foreign = await findInLibrary(name)
+    return foreign
+      ? fail("MODEL_FOREIGN", `${name} belongs to another program: ${foreign.path}`, {
+          hint: "remove it there",
+          file: foreign.path,
+        })
+      : fail("MODEL_NOT_FOUND", `there is no model ${name} here`, { hint: "see `aquatint models list`" })
+  }
   if (entry.where === "hub") return removeFromHub(entry)
   await rm(entry.path, { recursive: true })
   await rm(originFile(entry.path), { force: true })
