@@ -128,7 +128,7 @@ test.each(merged.about.cases.map((c, n) => ({ n, ...c })))(
 test("the picture says which were taken, and is repeated with them", async () => {
   const { images } = await sd.generate({ ...ask, speed: "fast", stepCache: 3, tokenMerge: 0.4 })
   const recipe = readRecipe({ parameters: images[0]!.infotext })!
-  expect(recipe.request).toMatchObject({ stepCache: 3, guidanceEnd: 0.8, tokenMerge: 0.4 })
+  expect(recipe.request).toMatchObject({ stepCache: 3, guidanceEnd: 0.9, tokenMerge: 0.4 })
   const again = await sd.generate(recipe.request as GenerateRequest)
   expect(await again.images[0]!.encode()).toEqual(await images[0]!.encode())
 })

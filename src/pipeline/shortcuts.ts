@@ -19,7 +19,7 @@ export type Speed = (typeof speeds)[number]
 /** What each speed leaves out; docs/speed.md has its price. */
 const bySpeed: Record<Speed, Shortcuts> = {
   exact: { stepCache: 1, guidanceStart: 0, guidanceEnd: 1, tokenMerge: 0 },
-  fast: { stepCache: 2, guidanceStart: 0, guidanceEnd: 0.8, tokenMerge: 0 },
+  fast: { stepCache: 2, guidanceStart: 0, guidanceEnd: 0.9, tokenMerge: 0 },
 }
 
 /** A speed's shortcuts, and over them what was asked for by itself. */
