@@ -19,6 +19,7 @@ import { cacheFolder, vouch } from "./facts.ts"
 import { readIfThere, writeAtomic } from "./files.ts"
 import { Model } from "./model.ts"
 import { type ComputeType, Networks } from "./networks.ts"
+import type { OtherFiles } from "./other-files.ts"
 import { refusePickle } from "./pickled.ts"
 import { findPreviewVae } from "./preview-files.ts"
 import { openTokenizers } from "./tokenizers.ts"
@@ -70,10 +71,6 @@ export class StableDiffusion extends Model {
       await tryDevice(engine, device)
       const vouched = vouch(files, options.cache)
       const tokenizers = await openTokenizers(files, (folder, file) => readIfThere(join(folder, file)))
-      const find = async (name: string, what: "adapter" | "embedding", fromPrompt?: boolean) =>
-        fromPrompt && what === "adapter" && options.lora
-          ? await options.lora(name)
-          : findBeside(name, files.path, what, fromPrompt)
       return new StableDiffusion({
         name: basename(files.path).replace(/\.safetensors$/, ""),
         files,
@@ -86,18 +83,7 @@ export class StableDiffusion extends Model {
         frugal: options.frugal ?? false,
         loadSeconds: (performance.now() - began) / 1000,
         output,
-        others: {
-          open: async (ref, what, fromPrompt) =>
-            typeof ref === "string" ? openWeights(await find(ref, what, fromPrompt)) : refuseBlob(),
-          upscaler: async (ref) =>
-            openUpscalerFile(
-              typeof ref === "string" ? await findBeside(ref, files.path, "upscaler") : refuseBlob(),
-            ),
-          control: async (ref, encoder) => {
-            const [path, beside] = [ref, encoder].map((r) => (r instanceof Blob ? refuseBlob() : r))
-            return openControl(path!, { encoder: beside, model: files.path })
-          },
-        },
+        others: othersOf(files, options),
       })
     } catch (error) {
       if (!options.engine) await engine.close()
@@ -116,6 +102,22 @@ async function addPreviewer(networks: Networks, files: ModelFiles, preview: stri
   } catch (error) {
     // nobody asked for this file: previews stay rough
     if (!(error instanceof AquatintError)) throw error
+  }
+}
+
+/** Files that a request names beside the model. */
+function othersOf({ path: model }: ModelFiles, { lora }: LoadOptions): OtherFiles {
+  const find = async (name: string, what: "adapter" | "embedding", fromPrompt?: boolean) =>
+    fromPrompt && what === "adapter" && lora ? await lora(name) : findBeside(name, model, what, fromPrompt)
+  return {
+    open: async (ref, what, fromPrompt) =>
+      typeof ref === "string" ? openWeights(await find(ref, what, fromPrompt)) : refuseBlob(),
+    upscaler: async (ref) =>
+      openUpscalerFile(typeof ref === "string" ? await findBeside(ref, model, "upscaler") : refuseBlob()),
+    control: async (ref, encoder) => {
+      const [path, beside] = [ref, encoder].map((r) => (r instanceof Blob ? refuseBlob() : r))
+      return openControl(path!, { encoder: beside, model })
+    },
   }
 }
 

@@ -32,6 +32,14 @@ interface Inputs {
   mask?: Picture
 }
 
+/** What a job calls as the library does. */
+const alike = [
+  ...(["prompt", "negative", "steps", "cfg", "sampler", "schedule", "eta", "clipSkip", "seed"] as const),
+  ...(["width", "height", "count", "rng", "imageCfg", "guidanceRescale", "strength"] as const),
+  ...(["speed", "stepCache", "guidanceStart", "guidanceEnd", "tokenMerge"] as const),
+  ...(["variationSeed", "variationStrength", "seedFrom"] as const),
+] satisfies readonly (keyof Drawing & keyof GenerateRequest)[]
+
 /** A job's request as the library takes it. @throws INPUT_GONE, IMAGE_*, REQUEST_* */
 export async function askOf(
   db: Database,
@@ -42,33 +50,10 @@ export async function askOf(
 ): Promise<GenerateRequest> {
   const drawing = job.request as unknown as Drawing
   const inputs = await inputsOf(db, files, job.owner, drawing)
-  const ask: GenerateRequest = {
-    prompt: drawing.prompt,
-    negative: drawing.negative,
-    steps: drawing.steps,
-    cfg: drawing.cfg,
-    sampler: drawing.sampler,
-    schedule: drawing.schedule,
-    eta: drawing.eta,
-    clipSkip: drawing.clipSkip,
-    seed: drawing.seed,
-    width: drawing.width,
-    height: drawing.height,
-    count: drawing.count,
-    rng: drawing.rng,
+  const ask = {
+    ...Object.fromEntries(alike.map((key) => [key, drawing[key]])),
     promptSyntax: drawing.syntax,
-    imageCfg: drawing.imageCfg,
-    guidanceRescale: drawing.guidanceRescale,
-    speed: drawing.speed,
-    stepCache: drawing.stepCache,
-    guidanceStart: drawing.guidanceStart,
-    guidanceEnd: drawing.guidanceEnd,
-    tokenMerge: drawing.tokenMerge,
-    strength: drawing.strength,
     hires: secondPass(drawing.hires, models),
-    variationSeed: drawing.variationSeed,
-    variationStrength: drawing.variationStrength,
-    seedFrom: drawing.seedFrom,
     ...(inputs.mask
       ? {
           inpaintArea: drawing.inpaintArea,
