@@ -41,8 +41,15 @@ export async function openVae(
   return vaeComponent(modernVaeKeys(tensors), family, family.startsWith("sdxl") ? 1024 : 512, scale)
 }
 
-/** Keys that only FaceID IP-Adapters have: a projection of face vectors, and LoRAs of their own. */
-const faces = /^image_proj\.(proj\.2\.|perceiver_resampler\.)|^ip_adapter\.\d+\.to_\w+_lora\./
+/**
+ * Whether these are the weights of a FaceID IP-Adapter: it has LoRAs of its own, a resampler of faces, or two layers for
+ * face vectors (those of "full face", which reads CLIP, end in a norm as their third).
+ */
+const readsFaces = (weights: ReadonlyMap<string, unknown>): boolean =>
+  [...weights.keys()].some((key) =>
+    /^image_proj\.perceiver_resampler\.|^ip_adapter\.\d+\.to_\w+_lora\./.test(key),
+  ) ||
+  (weights.has("image_proj.proj.2.weight") && !weights.has("image_proj.proj.3.weight"))
 
 function refuseFaces(path: string): never {
   fail("IP_ADAPTER_FACEID", `${path} is a FaceID IP-Adapter: it reads what a face-recognition network saw`, {
@@ -61,7 +68,7 @@ export async function openControlNet(path: string, options: FolderOptions = {}):
   const all = (await openSafetensors(path)).tensors
   const kind = kindOf(all)
   const files = [...new Set([...all.values()].map((view) => view.file))]
-  if ([...all.keys()].some((key) => faces.test(key))) refuseFaces(path)
+  if (readsFaces(all)) refuseFaces(path)
   if (kind === "ip-adapter") return { className: "IPAdapter", config: {}, weights: all, files }
   if (kind !== "controlnet" && kind !== "t2i-adapter")
     return wrongKind("CONTROLNET_NOT_ONE", path, "ControlNet, T2I-Adapter or IP-Adapter", all)

@@ -118,17 +118,12 @@ export function configNotes(model: ModelFiles, said: ModelFiles): string[] {
     }
     if (name === "unet" && heads(component.config).join() !== heads(read).join())
       notes.push(note("unet.attention_head_dim", heads(component.config), heads(read)))
-    if (name.startsWith("text_encoder") && number(component.config.vocab_size, clipTokens) !== clipTokens)
-      notes.push(`a single file cannot carry ${name}'s own vocabulary: readers will take CLIP's`)
   }
   const schedule: Config = { ...SCHEDULE, ...model.scheduler }
   if (schedule.beta_schedule !== said.scheduler.beta_schedule)
     notes.push(note("scheduler.beta_schedule", schedule.beta_schedule, said.scheduler.beta_schedule))
   return notes
 }
-
-/** Size of the vocabulary that every reader of single files knows. */
-const clipTokens = 49408
 
 const note = (key: string, ours: unknown, theirs: unknown) =>
   `a single file cannot say ${key} ${JSON.stringify(ours)}: readers will take ${JSON.stringify(theirs)}`
