@@ -17,6 +17,9 @@ export interface Merging {
   restore(y: Tensor): Tensor
 }
 
+/** Shares are counted in these parts, since sizes are whole numbers. */
+const exactly = 1e6
+
 /** Shares of tokens that can be merged: one in four is where the others go. */
 export const mostMerged = 0.75
 
@@ -34,7 +37,7 @@ export function mergeTokens(like: Tensor, height: Dim, width: Dim, share: number
   const b = like.shape[0]!
   const receivers = mulDim(h, w)
   const others = mulDim(3, receivers)
-  const gone = floorDiv(mulDim(Math.round(share * 100), 4, receivers), 100)
+  const gone = floorDiv(mulDim(Math.round(share * exactly), 4, receivers), exactly)
   const parts = (x: Tensor): [into: Tensor, from: Tensor] => {
     const apart = x.rearrange("b (h p w q) c -> b (p q) (h w) c", { h, p: 2, w, q: 2 })
     const size = x.shape[2]!

@@ -5,7 +5,6 @@ import { fewWeightGrad, hasFewPlaces } from "./few-places.ts"
 
 /** Up to this many places a picture's columns are too short for a product of their own. */
 const few = 64
-const fewest = 4
 
 /**
  * Weight gradient of conv2d from that of its result. A convolution by kernels as large as the picture is slow on
@@ -19,8 +18,7 @@ export function convWeightGrad(g: Tensor, x: Tensor, w: Tensor, attrs: ConvAttrs
   const places = mulDim(g.shape[2]!, g.shape[3]!)
   const short = typeof places === "number" && places <= few
   const known = [g, x].every((t) => t.shape.slice(2).every((d) => typeof d === "number"))
-  if (stride === 1 && kh > 1 && known && !(short && (places as number) <= fewest))
-    return bySharedCopies(g, x, w, pads)
+  if (stride === 1 && kh > 1 && known) return bySharedCopies(g, x, w, pads)
   const seen = taps(x, w, attrs, g.shape.slice(2)) // kh*kw times b i oh ow
   if (short) {
     const flat = seen.map((t) => t.rearrange("b i h w -> i 1 (b h w)"))
@@ -38,7 +36,7 @@ export function convWeightGrad(g: Tensor, x: Tensor, w: Tensor, attrs: ConvAttrs
 }
 
 /** The input as each tap of the kernel sees it. */
-export function taps(x: Tensor, w: Tensor, { stride, pads }: ConvAttrs, [oh, ow]: readonly Dim[]): Tensor[] {
+function taps(x: Tensor, w: Tensor, { stride, pads }: ConvAttrs, [oh, ow]: readonly Dim[]): Tensor[] {
   const [, , kh, kw] = w.shape as [number, number, number, number]
   const padded = x.pad([0, 0, pads[0]!, pads[1]!], [0, 0, pads[2]!, pads[3]!])
   const cut = (t: Tensor, axis: number, start: number, size: Dim): Tensor => {

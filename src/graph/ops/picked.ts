@@ -1,6 +1,6 @@
 import { type Dim, sameDim } from "../dim.ts"
 import { apply, type Tensor } from "../tensor.ts"
-import { type Emitter, misfit, type Op, row } from "./row.ts"
+import { type Emitter, type Made, misfit, type Op, row } from "./row.ts"
 
 type None = Readonly<Record<never, never>>
 
@@ -20,6 +20,14 @@ function withEntry(e: Emitter, ids: string, [b, m]: readonly Dim[]): string {
 const fits = (op: string, [x, ids]: readonly Tensor[]): void => {
   if (x!.rank !== 3 || ids!.rank !== 2 || ids!.dtype !== "i64" || !sameDim(x!.shape[0]!, ids!.shape[0]!))
     misfit(op, [x!, ids!], "needs b n c and ids b m")
+}
+
+/** What becomes of x (b n c) when rows (b m c) come to ids (b m). */
+function changed(op: string, [x, ids, rows]: readonly Tensor[]): Made {
+  fits(op, [x!, ids!])
+  if (!sameDim(rows!.shape[1]!, ids!.shape[1]!) || !sameDim(rows!.shape[2]!, x!.shape[2]!))
+    misfit(op, [x!, ids!, rows!], "a row per id")
+  return { shape: x!.shape, dtype: x!.dtype }
 }
 
 /** Rows chosen apart for each entry of a batch. */
@@ -48,12 +56,7 @@ export const picked: {
   }),
   /** x (b n c) with rows (b m c) added at ids (b m), as often as an id occurs. */
   addAt: row({
-    shape: ([x, ids, rows]) => {
-      fits("addAt", [x!, ids!])
-      if (!sameDim(rows!.shape[1]!, ids!.shape[1]!) || !sameDim(rows!.shape[2]!, x!.shape[2]!))
-        misfit("addAt", [x!, ids!, rows!], "a row per id")
-      return { shape: x!.shape, dtype: x!.dtype }
-    },
+    shape: (operands) => changed("addAt", operands),
     grad: (g, _y, [, ids]) => [g, null, apply("pick", [g, ids!])],
     // not ScatterND, whose threads race where an id occurs twice
     onnx: (e, [x, ids, rows], _attrs, node) => {
@@ -66,12 +69,7 @@ export const picked: {
   }),
   /** x (b n c) with rows (b m c) in the place of those at ids (b m), each of which occurs once. */
   put: row({
-    shape: ([x, ids, rows]) => {
-      fits("put", [x!, ids!])
-      if (!sameDim(rows!.shape[1]!, ids!.shape[1]!) || !sameDim(rows!.shape[2]!, x!.shape[2]!))
-        misfit("put", [x!, ids!, rows!], "a row per id")
-      return { shape: x!.shape, dtype: x!.dtype }
-    },
+    shape: (operands) => changed("put", operands),
     grad: (g, _y, [, ids, rows]) => [apply("put", [g, ids!, rows!.mul(0)]), null, apply("pick", [g, ids!])],
     onnx: (e, [x, ids, rows], _attrs, node) =>
       e.node("ScatterND", [x!, withEntry(e, ids!, node.inputs[1]!.shape), rows!]),
