@@ -1,7 +1,7 @@
 """diffusers as a peer of `aquatint bench`; run by it, and by hand with the same arguments.
 
     diffusers_bench.py probe                                     versions as JSON, or an error
-    diffusers_bench.py serve MODEL PROMPT --dtype float32        answers lines on stdin: "step SIZE", "decode SIZE"
+    diffusers_bench.py serve MODEL PROMPT --dtype float32        answers lines on stdin: "step SIZE BATCH", "decode SIZE"
     diffusers_bench.py draw MODEL PROMPT --dtype float32 --size 512 --steps 4 --out picture.png
 
 MODEL is a diffusers folder, or a single file with a folder of the same name beside it for its configs.
@@ -40,13 +40,13 @@ def load(model: str, dtype: str) -> StableDiffusionPipeline:
 class Walk:
     """A long guided generation of one size, step by step: the body of the pipeline's denoising loop."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, prompt: str, size: int):
+    def __init__(self, pipe: StableDiffusionPipeline, prompt: str, size: int, batch: int):
         self.pipe = pipe
-        cond, uncond = pipe.encode_prompt(prompt, "cpu", 1, True)
+        cond, uncond = pipe.encode_prompt(prompt, "cpu", batch, True)
         self.context = torch.cat([uncond, cond])
         pipe.scheduler.set_timesteps(500)
         self.times = iter(pipe.scheduler.timesteps)
-        shape = (1, pipe.unet.config.in_channels, size // pipe.vae_scale_factor, size // pipe.vae_scale_factor)
+        shape = (batch, pipe.unet.config.in_channels, size // pipe.vae_scale_factor, size // pipe.vae_scale_factor)
         self.x = torch.randn(shape, generator=torch.Generator().manual_seed(7), dtype=pipe.unet.dtype)
 
     def step(self) -> None:
@@ -67,13 +67,13 @@ def answer(value: dict) -> None:
 @torch.no_grad()
 def serve(model: str, prompt: str, dtype: str) -> None:
     pipe = load(model, dtype)
-    walks: dict[int, Walk] = {}
+    walks: dict[tuple[int, int], Walk] = {}
     answer({"versions": VERSIONS})
     for line in sys.stdin:
-        what, size = line.split()
+        what, size, *batch = line.split()
         start = time.perf_counter()
-        walk = walks.setdefault(int(size), None) or Walk(pipe, prompt, int(size))
-        walks[int(size)] = walk
+        key = (int(size), int(batch[0]) if batch else 1)
+        walk = walks[key] = walks.get(key) or Walk(pipe, prompt, *key)
         walk.step() if what == "step" else walk.decode()
         answer({"seconds": time.perf_counter() - start})
 
@@ -81,7 +81,7 @@ def serve(model: str, prompt: str, dtype: str) -> None:
 def draw(args: argparse.Namespace) -> None:
     pipe = load(args.model, args.dtype)
     generator = torch.Generator().manual_seed(7)
-    image = pipe(args.prompt, num_inference_steps=args.steps, guidance_scale=7.5, width=args.size, height=args.size, generator=generator).images[0]
+    image = pipe(args.prompt, num_inference_steps=args.steps, guidance_scale=args.cfg, width=args.size, height=args.size, generator=generator).images[0]
     image.save(args.out)
 
 
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--cfg", type=float, default=7.5)
     parser.add_argument("--out", default="diffusers.png")
     args = parser.parse_args()
     if args.action == "probe":

@@ -1,7 +1,7 @@
 """OpenVINO as a peer of `aquatint bench`; run by it, and by hand with the same arguments.
 
     openvino_bench.py probe                               versions as JSON, or an error
-    openvino_bench.py serve MODEL PROMPT --dtype int8     answers lines on stdin: "step SIZE", "decode SIZE"
+    openvino_bench.py serve MODEL PROMPT --dtype int8     answers lines on stdin: "step SIZE BATCH", "decode SIZE"
     openvino_bench.py draw MODEL PROMPT --dtype int8 --size 512 --steps 4 --out picture.png
 
 Needs `pip install torch diffusers transformers openvino nncf`. The networks are converted from diffusers once, for
@@ -120,29 +120,30 @@ class Networks:
             self.compiled[name] = self.core.compile_model(self.folder / f"{name}.xml", "CPU")
         return self.compiled[name](list(inputs))[0]
 
-    def context(self, prompt: str) -> np.ndarray:
+    def context(self, prompts: list[str]) -> np.ndarray:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
-        ids = tokenizer(["", prompt], padding="max_length", max_length=77, truncation=True, return_tensors="np").input_ids
+        ids = tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="np").input_ids
         return self.run("text", ids.astype(np.int64))
 
 
 class Walk:
-    """A guided generation of one size, step by step."""
+    """A generation of one size, step by step; guidance above 1 takes two rows a picture."""
 
-    def __init__(self, networks: Networks, prompt: str, size: int, steps: int):
-        self.networks, self.context = networks, networks.context(prompt)
+    def __init__(self, networks: Networks, prompt: str, size: int, steps: int, batch: int = 1, cfg: float = 7.5):
+        self.networks, self.cfg = networks, cfg
+        self.context = networks.context([""] * (batch if cfg > 1 else 0) + [prompt] * batch)
         self.scheduler = DDIMScheduler.from_pretrained(networks.folder / "scheduler")
         self.scheduler.set_timesteps(steps)
         self.times = iter(self.scheduler.timesteps)
         side = size // networks.about["factor"]
-        self.x = torch.randn((1, networks.about["channels"], side, side), generator=torch.Generator().manual_seed(7))
+        self.x = torch.randn((batch, networks.about["channels"], side, side), generator=torch.Generator().manual_seed(7))
 
     def step(self) -> None:
         t = next(self.times)
-        rows = torch.cat([self.x] * 2).numpy()
+        rows = torch.cat([self.x] * (2 if self.cfg > 1 else 1)).numpy()
         out = torch.from_numpy(self.networks.run("unet", rows, np.array([int(t)], np.int64), self.context))
-        uncond, cond = out.chunk(2)
-        self.x = self.scheduler.step(uncond + 7.5 * (cond - uncond), t, self.x, return_dict=False)[0]
+        uncond, cond = out.chunk(2) if self.cfg > 1 else (out, out)
+        self.x = self.scheduler.step(uncond + self.cfg * (cond - uncond), t, self.x, return_dict=False)[0]
 
     def decode(self) -> "diffusers.image_processor.PILImageInput":
         image = torch.from_numpy(self.networks.run("vae", self.x.numpy()))
@@ -156,21 +157,22 @@ def answer(value: dict) -> None:
 @torch.no_grad()
 def serve(model: str, prompt: str, dtype: str) -> None:
     networks = Networks(model, dtype)
-    walks: dict[int, Walk] = {}
+    walks: dict[tuple[int, int], Walk] = {}
     answer({"versions": VERSIONS})
     for line in sys.stdin:
-        what, size = line.split()
+        what, size, *batch = line.split()
         start = time.perf_counter()
-        if int(size) not in walks:
-            walks[int(size)] = Walk(networks, prompt, int(size), 500)
-        walk = walks[int(size)]
+        key = (int(size), int(batch[0]) if batch else 1)
+        if key not in walks:
+            walks[key] = Walk(networks, prompt, key[0], 500, key[1])
+        walk = walks[key]
         walk.step() if what == "step" else walk.decode()
         answer({"seconds": time.perf_counter() - start})
 
 
 @torch.no_grad()
 def draw(args: argparse.Namespace) -> None:
-    walk = Walk(Networks(args.model, args.dtype), args.prompt, args.size, args.steps)
+    walk = Walk(Networks(args.model, args.dtype), args.prompt, args.size, args.steps, cfg=args.cfg)
     for _ in range(args.steps):
         walk.step()
     walk.decode().save(args.out)
@@ -184,6 +186,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "int8"])
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--cfg", type=float, default=7.5)
     parser.add_argument("--out", default="openvino.png")
     args = parser.parse_args()
     if args.action == "serve":

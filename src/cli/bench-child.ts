@@ -3,7 +3,7 @@ import { type GenerateRequest, type GenerateStep, StableDiffusion, version } fro
 
 /*
  * The measured process of `aquatint bench`: aquatint through its public calls. It answers lines on stdin:
- * `step SIZE` does one guided step (two rows), `decode SIZE` one VAE decode; each answer is `{"seconds"}`.
+ * `step SIZE BATCH` does one guided step (two rows a picture), `decode SIZE` one VAE decode; each answer is `{"seconds"}`.
  * bench/peers/ holds the same protocol for other programs.
  */
 
@@ -12,7 +12,7 @@ const seconds = () => performance.now() / 1000
 const answer = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`)
 
 const sd = await StableDiffusion.load(model, { device: "cpu", dtype: dtype === "int8" ? "int8" : "fp32" })
-const walks = new Map<number, AsyncIterator<GenerateStep>>()
+const walks = new Map<string, AsyncIterator<GenerateStep>>()
 
 const ask = (size: number, more: Partial<GenerateRequest>): GenerateRequest => ({
   prompt,
@@ -28,9 +28,11 @@ const ask = (size: number, more: Partial<GenerateRequest>): GenerateRequest => (
 const period = speed === "fast" ? 2 : 1
 
 /** The next steps of a long generation, their mean; the first one also loads what it needs. */
-async function step(size: number): Promise<number> {
-  const walk = walks.get(size) ?? sd.generate(ask(size, { steps: 500, cfg: 7.5 }))[Symbol.asyncIterator]()
-  walks.set(size, walk)
+async function step(size: number, count: number): Promise<number> {
+  const key = `${size} ${count}`
+  const walk =
+    walks.get(key) ?? sd.generate(ask(size, { count, steps: 500, cfg: 7.5 }))[Symbol.asyncIterator]()
+  walks.set(key, walk)
   const began = seconds()
   for (let steps = 0; ; ) {
     const { value, done } = await walk.next()
@@ -49,8 +51,8 @@ async function decode(size: number): Promise<number> {
 
 answer({ versions: { aquatint: version, node: process.version } })
 for await (const line of createInterface({ input: process.stdin })) {
-  const [what, size] = line.split(" ")
-  answer({ seconds: await (what === "step" ? step : decode)(Number(size)) })
+  const [what, size, batch] = line.split(" ")
+  answer({ seconds: await (what === "step" ? step(Number(size), Number(batch)) : decode(Number(size))) })
 }
 await sd.release()
 process.exit(0)

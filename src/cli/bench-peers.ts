@@ -3,12 +3,22 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { type Command, runToEnd } from "./bench-process.ts"
 
+/** A picture drawn by a command; guidance of 1 takes one row a step, as distilled models do. */
+export interface Drawing {
+  readonly model: string
+  readonly prompt: string
+  readonly size: number
+  readonly steps: number
+  readonly cfg: number
+  readonly out: string
+}
+
 /** A program to measure: as a process that answers, and as a command that draws one picture. */
 export interface Contender {
   readonly name: string
   readonly versions: Record<string, string>
   serve(model: string, prompt: string): Command
-  draw(ask: { model: string; prompt: string; size: number; steps: number; out: string }): Command
+  draw(ask: Drawing): Command
 }
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -32,11 +42,11 @@ export const ours = (cache: string, name = "aquatint"): Contender => {
       argv: [process.execPath, here("./bench-child.js"), model, prompt, dtype, speed],
       env,
     }),
-    draw: ({ model, prompt, size, steps, out }) => ({
+    draw: ({ model, prompt, size, steps, cfg, out }) => ({
       argv: [
         ...[process.execPath, process.argv[1]!, "generate", prompt, "--model", model, "--device", "cpu"],
         ...["--steps", `${steps}`, "--seed", "7", "--sampler", "ddim", "-W", `${size}`, "-H", `${size}`],
-        ...["--dtype", dtype, "--speed", speed, "--out", out],
+        ...["--cfg", `${cfg}`, "--dtype", dtype, "--speed", speed, "--out", out],
       ] as [string, ...string[]],
       env,
     }),
@@ -49,6 +59,7 @@ const peers: Record<string, { script: string; options: string[] }> = {
   "diffusers-bf16": { script: "diffusers_bench.py", options: ["--dtype", "bfloat16"] },
   "openvino-fp32": { script: "openvino_bench.py", options: ["--dtype", "fp32"] },
   "openvino-int8": { script: "openvino_bench.py", options: ["--dtype", "int8"] },
+  "stable-diffusion.cpp": { script: "sdcpp_bench.py", options: [] },
 }
 
 export const peerNames = [...Object.keys(ways).slice(1), ...Object.keys(peers)]
@@ -77,8 +88,11 @@ export async function findPeer(name: string, places: PeerPlaces): Promise<Conten
       name,
       versions: (JSON.parse(out) as { versions: Record<string, string> }).versions,
       serve: (model, prompt) => python("serve", model, prompt, ...options),
-      draw: ({ model, prompt, size, steps, out }) =>
-        python("draw", model, prompt, ...options, "--size", `${size}`, "--steps", `${steps}`, "--out", out),
+      draw: ({ model, prompt, size, steps, cfg, out }) =>
+        python(
+          ...["draw", model, prompt, ...options, "--size", `${size}`, "--steps", `${steps}`],
+          ...["--cfg", `${cfg}`, "--out", out],
+        ),
     }
   } catch (error) {
     return (error as Error).message

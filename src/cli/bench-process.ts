@@ -110,10 +110,11 @@ export class Resident {
     return (await this.answer()).versions as Record<string, string>
   }
 
-  /** One measured piece of work: its seconds, by the process's own clock. */
-  async ask(line: string): Promise<number> {
+  /** One measured piece of work: its seconds, by the process's own clock; undefined where it cannot do that. */
+  async ask(line: string): Promise<number | undefined> {
     this.child.stdin!.write(`${line}\n`)
-    return Number((await this.answer()).seconds)
+    const { seconds } = await this.answer()
+    return typeof seconds === "number" ? seconds : undefined
   }
 
   async end(): Promise<void> {

@@ -7,11 +7,19 @@ export interface BenchSettings {
   readonly model: string
   readonly prompt: string
   readonly sizes: readonly number[]
+  /** Pictures drawn at once, of the first size, whose steps are measured. */
+  readonly batches: readonly number[]
   readonly steps: number
+  readonly cfg: number
   readonly repeats: number
+  readonly parts: readonly Part[]
   /** Folder for pictures. */
   readonly scratch: string
 }
+
+/** What can be measured: work of processes that stay, starts, whole commands. */
+export const parts = ["work", "starts", "commands"] as const
+export type Part = (typeof parts)[number]
 
 /** What was measured: numbers by measure and contender, in seconds or bytes, one per repeat. */
 export type Figures = Map<string, { unit: "s" | "bytes"; by: Map<string, number[]> }>
@@ -28,9 +36,9 @@ export async function measure(
   tell: Tell,
 ): Promise<Figures> {
   const figures: Figures = new Map()
-  await measureWork(contenders, settings, note(figures, tell), tell)
-  await measureStarts(contenders, settings, note(figures, tell), tell)
-  await measureCommands(contenders, settings, note(figures, tell), tell)
+  const measures = { work: measureWork, starts: measureStarts, commands: measureCommands }
+  for (const part of parts)
+    if (settings.parts.includes(part)) await measures[part](contenders, settings, note(figures, tell), tell)
   return figures
 }
 
@@ -50,27 +58,34 @@ const note =
 /** Steps and decodes of processes that stay, and the memory they hold when both have been done. */
 async function measureWork(
   contenders: readonly Contender[],
-  { model, prompt, sizes, repeats }: BenchSettings,
+  settings: BenchSettings,
   put: Note,
   tell: Tell,
 ): Promise<void> {
+  const { model, prompt, sizes, repeats, batches } = settings
   const residents = contenders.map((c) => ({ who: c.name, process: new Resident(c.serve(model, prompt)) }))
+  const inTurns = async (measures: readonly (readonly [name: string, line: string])[]) => {
+    for (let round = 0; round <= repeats; round++)
+      for (const { who, process } of residents)
+        for (const [name, line] of measures) {
+          tell(`${who}: ${name}, ${round === 0 ? "warm-up" : `${round} of ${repeats}`}`)
+          const taken = await process.ask(line)
+          if (round > 0) put(name, "s", who, taken)
+        }
+  }
   try {
     for (const { process } of residents) await process.versions()
     for (const size of sizes) {
-      for (let round = 0; round <= repeats; round++) {
-        for (const { who, process } of residents) {
-          tell(`${who}: step and decode at ${size}, ${round === 0 ? "warm-up" : `${round} of ${repeats}`}`)
-          const step = await process.ask(`step ${size}`)
-          const decode = await process.ask(`decode ${size}`)
-          if (round === 0) continue
-          put(`guided step, ${size}x${size}`, "s", who, step)
-          put(`VAE decode, ${size}x${size}`, "s", who, decode)
-        }
-      }
+      const side = `${size}x${size}`
+      await inTurns([
+        [`guided step, ${side}`, `step ${size} 1`],
+        [`VAE decode, ${side}`, `decode ${size}`],
+      ])
       for (const { who, process } of residents)
-        put(`memory after steps and decodes, ${size}x${size}`, "bytes", who, process.memory("VmRSS"))
+        put(`memory after steps and decodes, ${side}`, "bytes", who, process.memory("VmRSS"))
     }
+    for (const batch of batches)
+      await inTurns([[`guided step of ${batch}, ${sizes[0]}x${sizes[0]}`, `step ${sizes[0]} ${batch}`]])
   } finally {
     for (const { process } of residents) await process.end()
   }
@@ -87,11 +102,11 @@ async function measureStarts(
   const once = async (who: string, command: Command, measures: [done: string, begun: string]) => {
     const process = new Resident(command)
     try {
-      const first = await process.versions().then(() => process.ask(`step ${size}`))
+      const first = await process.versions().then(() => process.ask(`step ${size} 1`))
       const done = process.age
-      const step = await process.ask(`step ${size}`)
+      const step = await process.ask(`step ${size} 1`)
       put(measures[0], "s", who, done)
-      put(measures[1], "s", who, Math.max(done - Math.min(first, step), 0))
+      put(measures[1], "s", who, Math.max(done - Math.min(first ?? done, step ?? done), 0))
     } finally {
       await process.end()
     }
@@ -116,17 +131,18 @@ async function measureStarts(
 /** The whole command: from process start to the picture on disk, and its largest memory. */
 async function measureCommands(
   contenders: readonly Contender[],
-  { model, prompt, sizes, steps, repeats, scratch }: BenchSettings,
+  { model, prompt, sizes, steps, cfg, repeats, scratch }: BenchSettings,
   put: Note,
   tell: Tell,
 ): Promise<void> {
   const size = sizes[0]!
+  const name = `command to PNG, ${steps} steps${cfg > 1 ? "" : " of one row"}, ${size}x${size}`
   for (let round = 0; round < repeats; round++)
     for (const contender of contenders) {
       tell(`${contender.name}: whole command, ${round + 1} of ${repeats}`)
       const out = join(scratch, `${contender.name}.png`)
-      const { seconds, peak } = await runToEnd(contender.draw({ model, prompt, size, steps, out }))
-      put(`command to PNG, ${steps} steps, ${size}x${size}`, "s", contender.name, seconds)
+      const { seconds, peak } = await runToEnd(contender.draw({ model, prompt, size, steps, cfg, out }))
+      put(name, "s", contender.name, seconds)
       put(`largest memory of that command`, "bytes", contender.name, peak)
     }
 }

@@ -6,15 +6,18 @@ import { AquatintError, examine, version, writeRandomModel } from "../index.ts"
 import { layouts } from "./bench-model.ts"
 import { type Contender, findPeer, ours, peerNames } from "./bench-peers.ts"
 import { type BenchReport, markdown, rowsOf, writeInto } from "./bench-report.ts"
-import { measure } from "./bench-run.ts"
+import { measure, type Part, parts } from "./bench-run.ts"
 import { Meter } from "./meter.ts"
 
 interface Options {
   model?: string
   quick?: boolean
   sizes?: number[]
+  batches: number[]
   steps: number
+  cfg: number
   repeats: number
+  parts: readonly Part[]
   peers: string[]
   python: string
   json?: boolean
@@ -36,6 +39,24 @@ const sizes = (text: string): number[] =>
     return value
   })
 
+const batches = (text: string): number[] => text.split(",").map(whole)
+
+const guidance = (text: string): number => {
+  const value = Number(text)
+  if (text.trim() === "" || !(value >= 1 && value <= 100))
+    throw new InvalidArgumentError(`${text} is not a number from 1 to 100`)
+  return value
+}
+
+const someParts = (text: string): Part[] =>
+  text
+    .split(",")
+    .map((name) => parts.find((p) => p === name) ?? refuse(`${name} is not one of ${parts.join(", ")}`))
+
+const refuse = (why: string): never => {
+  throw new InvalidArgumentError(why)
+}
+
 const names = (text: string): string[] => {
   if (text === "none") return []
   const unknown = text.split(",").find((name) => !peerNames.includes(name))
@@ -55,7 +76,10 @@ export function addBench(top: Command): void {
     )
     .option("--quick", "a small model at 128x128, one repeat: shows that everything runs (default: off)")
     .option("--sizes <pixels,...>", "sides of the pictures (default: 512)", sizes)
+    .option("--batches <n,...>", "pictures at once, whose steps are measured at the first size", batches, [])
     .option("--steps <n>", "denoising steps of the whole command", whole, 4)
+    .option("--cfg <n>", "its guidance scale; 1 draws one row a step, as distilled models do", guidance, 7.5)
+    .option("--parts <names>", `what to measure, of ${parts.join(", ")}`, someParts, [...parts])
     .option("--repeats <n>", "rounds that count", whole, 3)
     .option("--peers <names>", `of ${peerNames.join(", ")}, or none`, names, ["diffusers-fp32"])
     .option("--python <program>", "the Python that has the peers", "python3")
@@ -104,7 +128,10 @@ async function run(options: Options, scratch: string, tell: (what: string) => vo
       model,
       prompt: "a lighthouse at sunset, oil painting",
       sizes: options.sizes ?? [options.quick ? 128 : 512],
+      batches: options.batches,
       steps: options.steps,
+      cfg: options.cfg,
+      parts: options.parts,
       repeats,
       scratch,
     },
