@@ -82,6 +82,7 @@ export interface OpAttrs {
   attention: AttentionAttrs
   layerNorm: { eps: number }
   groupNorm: { groups: number; eps: number }
+  groupAffine: { groups: number; eps: number }
   softmax: Axis
   sum: Reduce
   mean: Reduce

@@ -1,6 +1,6 @@
 import { rewrite } from "./rewrite.ts"
 import { apply, type Graph, graphNodes, input, nameOf, type Tensor } from "./tensor.ts"
-import { filterPoints, suitsWinograd, winograd } from "./winograd.ts"
+import { filterPoints, stripsOf, suitsDoubled, suitsWinograd, winograd } from "./winograd.ts"
 
 /** A graph whose heavy weights come in as inputs, and what makes each of them from the stored weights alone. */
 export interface Lifted {
@@ -62,20 +62,53 @@ export function liftWeights(
 /**
  * Takes the weights of convolutions out of a graph, to be made once and by themselves: at the points of Winograd's
  * transform where that is faster, else, where `held` says so of their name, as they are.
+ * @param lean for networks that run once on a large picture: filters are brought to the points just before they are
+ * read, and norms before such convolutions, and enlargements, are worked out strip by strip
  */
-export function liftConvolutions(graph: Graph, held: (name: string) => boolean): Lifted {
+export function liftConvolutions(graph: Graph, held: (name: string) => boolean, lean = false): Lifted {
   const made = new Map<string, Tensor>()
   const lift = (name: string, node: Tensor): Tensor => {
     made.set(name, node)
     return input(name, node.shape)
   }
-  const lifted = rewrite(graph, (node) => {
+  const read = lean ? timesRead(graph) : new Map<Tensor, number>()
+  const lifted = rewrite(graph, (node, original) => {
     const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor?]
     if (node.op !== "conv2d" || w.op !== "param") return node
-    if (suitsWinograd(node)) return winograd(x, lift(`${nameOf(w)} at points`, filterPoints(w)), bias)
+    const once = read.get(original.inputs[0]!) === 1
+    if (once && suitsDoubled(node))
+      return winograd(x.inputs[0]!, filterPoints(w, true), bias, { doubled: true })
+    if (suitsWinograd(node)) {
+      const u = filterPoints(w)
+      if (!lean) return winograd(x, lift(`${nameOf(w)} at points`, u), bias)
+      const alone = once && read.get(original.inputs[0]!.inputs[0]!) === 1
+      const normed = alone && stripsOf(x.shape[2]!) >= manyStrips ? afterNorm(x) : null
+      return winograd(normed?.from ?? x, u, bias, normed ?? {})
+    }
     if (!held(nameOf(w))) return node
     const whole = lift(`${nameOf(w)} held`, w)
     return apply("conv2d", bias ? [x, whole, bias] : [x, whole], node.attrs)
   })
   return { graph: lifted, made }
+}
+
+/** From here on a norm's own picture is worth sparing; below, its few nodes are. */
+const manyStrips = 4
+
+function timesRead(graph: Graph): Map<Tensor, number> {
+  const read = new Map<Tensor, number>()
+  const all = [...graphNodes(graph).flatMap((node) => node.inputs), ...Object.values(graph.outputs)]
+  for (const node of all) read.set(node, (read.get(node) ?? 0) + 1)
+  return read
+}
+
+/** For x = silu(groupNorm(from)): `from`, and what makes a part of x from the same part of it. */
+function afterNorm(x: Tensor): { from: Tensor; before: (part: Tensor) => Tensor } | null {
+  const norm = x.inputs[0]
+  if (x.op !== "silu" || norm?.op !== "groupNorm" || norm.rank !== 4) return null
+  const from = norm.inputs[0]!
+  const channels = from.shape[1] as number
+  const affine = apply("groupAffine", norm.inputs, norm.attrs)
+  const [factor, shift] = [affine.slice(1, 0, channels), affine.slice(1, channels, 2 * channels)]
+  return { from, before: (part) => part.mul(factor).add(shift).silu() }
 }

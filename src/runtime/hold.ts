@@ -69,6 +69,8 @@ export interface HoldOptions {
   readonly store?: CodeStore
   /** Held weights of an earlier session for the same files, by name; those of no use are given back. */
   readonly inherited?: Readonly<Record<string, Ref>> | undefined
+  /** The network runs seldom, on large pictures: scratch memory counts. */
+  readonly fleeting?: boolean
 }
 
 /** Bytes from which a weight in half precision is widened at every run instead of once. */
@@ -96,7 +98,7 @@ export async function holdWeights(
   const patched = new Set([...others, ...(patches?.changes.keys() ?? [])])
   const first = liftWeights(integers.graph, patched, (node) => cpu && node.op === "conv2d")
   const lifted = cpu
-    ? liftConvolutions(first.graph, (name) => patched.has(name))
+    ? liftConvolutions(first.graph, (name) => patched.has(name), options.fleeting)
     : { graph: first.graph, made: new Map<string, Tensor>() }
   const made = new Map([...integers.made, ...first.made, ...lifted.made])
   const kept = await inherit(engine, made, options)
@@ -196,6 +198,9 @@ export function narrowWeights(
   const found = new Set<string>()
   if (device !== "cpu") return found
   for (const { op, inputs } of graphNodes(graph)) {
+    const [filters] = inputs
+    // filters on their way to Winograd's points, four times as large when made ahead
+    if (op === "reshape" && filters?.op === "param" && filters.rank === 4) found.add(nameOf(filters))
     if (op !== "conv2d" && op !== "linear") continue
     const read = inputs[1]!
     const weight = read.op === "slice" ? read.inputs[0]! : read

@@ -107,7 +107,7 @@ export class Program {
     parts: readonly Part[],
     held: Held,
     stored: Weights,
-    options: HoldOptions & Pick<CompileOptions, "fleeting"> & { arranger: Arranger },
+    options: HoldOptions & { arranger: Arranger },
   ) {
     this.engine = engine
     this.parts = parts

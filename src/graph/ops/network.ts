@@ -2,7 +2,7 @@ import type { AttentionAttrs, ConvAttrs } from "../attrs.ts"
 import { addDim, type Dim, floorDiv, mulDim, sameDim } from "../dim.ts"
 import { apply, concat, type Tensor } from "../tensor.ts"
 import { convWeightGrad } from "./conv-grad.ts"
-import { misfit, row } from "./row.ts"
+import { type Emitter, misfit, row } from "./row.ts"
 
 const ends = (x: Tensor, n: number): readonly Dim[] => x.shape.slice(0, x.rank - n)
 const swapLast = (x: Tensor): Tensor =>
@@ -203,12 +203,54 @@ export const network = {
       ])
     },
   }),
+  /**
+   * What `groupNorm` multiplies each channel of x (b c h w) by, then what it adds: b 2c 1 1, from sums over x as it
+   * stands, so that no second picture is made of it.
+   */
+  groupAffine: row<{ groups: number; eps: number }>({
+    shape: ([x, scale]) => ({ shape: [x!.shape[0]!, mulDim(2, scale!.shape[0]!), 1, 1], dtype: x!.dtype }),
+    grad: "made from a groupNorm after gradients",
+    onnx: (e, inputs, { groups, eps }, node) =>
+      groupAffine(e, inputs, { groups, eps, width: node.inputs[0]!.shape[3]! }),
+  }),
   softmax: row<{ axis: number }>({
     shape: ([x]) => x!,
     grad: (g, y, _in, { axis }) => [y.mul(g.sub(g.mul(y).sum([axis], true)))],
     onnx: (e, inputs, { axis }) => e.node("Softmax", inputs, { axis }),
   }),
 } as const
+
+/** ONNX's number for double precision. */
+const double = 11
+
+function groupAffine(
+  e: Emitter,
+  [x, scale, bias]: readonly string[],
+  { groups, eps, width }: { groups: number; eps: number; width: Dim },
+): string {
+  // rows by themselves and their sums in double precision: the difference below is of nearly equal numbers
+  const overRows = (op: string) => {
+    const rows = e.node(op, [x!, e.ints([3])], { keepdims: 1 }) // b c h 1
+    const wide = e.node("Cast", [e.node("Reshape", [rows, e.ints([0, groups, -1])])], { to: double })
+    return e.node("ReduceMean", [wide, e.ints([2])], { keepdims: 1 }) // b groups 1
+  }
+  const single = (v: string) => e.node("Cast", [v], { to: 1 })
+  const exact = overRows("ReduceMean")
+  const square = e.node("Div", [
+    overRows("ReduceSumSquare"),
+    e.node("Cast", [e.shape([width])], { to: double }),
+  ])
+  const spread = single(e.node("Sub", [square, e.node("Mul", [exact, exact])]))
+  const mean = single(exact)
+  const safe = e.node("Add", [e.node("Max", [spread, e.float(0)]), e.float(eps)])
+  const rstd = e.node("Reciprocal", [e.node("Sqrt", [safe])])
+  const perGroup = e.ints([1, groups, -1])
+  const factor = e.node("Mul", [rstd, e.node("Reshape", [scale!, perGroup])]) // b groups per
+  const shift = e.node("Sub", [e.node("Reshape", [bias!, perGroup]), e.node("Mul", [mean, factor])])
+  const perChannel = e.ints([0, -1, 1, 1])
+  const both = [factor, shift].map((v) => e.node("Reshape", [v, perChannel]))
+  return e.node("Concat", both, { axis: 1 })
+}
 
 /** Target of a reshape back to `shape`: whole where known, else with sizes found at run time. */
 function unflatten(
