@@ -1,6 +1,6 @@
 import { rewrite } from "./rewrite.ts"
 import { apply, type Graph, graphNodes, input, nameOf, type Tensor } from "./tensor.ts"
-import { filterPoints, stripsOf, suitsDoubled, suitsWinograd, winograd } from "./winograd.ts"
+import { filterPoints, passingPoints, stripsOf, suitsDoubled, suitsWinograd, winograd } from "./winograd.ts"
 
 /** A graph whose heavy weights come in as inputs, and what makes each of them from the stored weights alone. */
 export interface Lifted {
@@ -77,13 +77,12 @@ export function liftConvolutions(graph: Graph, held: (name: string) => boolean, 
     if (node.op !== "conv2d" || w.op !== "param") return node
     const once = read.get(original.inputs[0]!) === 1
     if (once && suitsDoubled(node))
-      return winograd(x.inputs[0]!, filterPoints(w, true), bias, { doubled: true })
+      return winograd(x.inputs[0]!, passingPoints(w, true), bias, { doubled: true })
     if (suitsWinograd(node)) {
-      const u = filterPoints(w)
-      if (!lean) return winograd(x, lift(`${nameOf(w)} at points`, u), bias)
+      if (!lean) return winograd(x, lift(`${nameOf(w)} at points`, filterPoints(w)), bias)
       const alone = once && read.get(original.inputs[0]!.inputs[0]!) === 1
       const normed = alone && stripsOf(x.shape[2]!) >= manyStrips ? afterNorm(x) : null
-      return winograd(normed?.from ?? x, u, bias, normed ?? {})
+      return winograd(normed?.from ?? x, passingPoints(w), bias, normed ?? {})
     }
     if (!held(nameOf(w))) return node
     const whole = lift(`${nameOf(w)} held`, w)

@@ -63,19 +63,28 @@ const constantOf = (rows: Matrix, shape: readonly number[]): Tensor =>
 const both = (transform: Matrix, shape: readonly number[]): Tensor =>
   constantOf(kronecker(transform, transform), shape)
 
-/** Filters [o,i,3,3] at the points of the transform, [1,36,o,i]; `doubled`: of the four phases, [1,36,4 o,i]. */
-export function filterPoints(w: Tensor, doubled = false): Tensor {
+/** Filters [o,i,3,3] at the points of the transform, [1,36,o,i]. */
+export function filterPoints(w: Tensor): Tensor {
   const [o, i] = w.shape as [number, number]
   const taps = w
     .reshape([o * i, 9])
     .transpose([1, 0])
     .reshape([1, 9, o, i])
-  // as a convolution, since a product would need a reshape, which copies
-  if (!doubled) return taps.conv2d(both(fromFilter, [points, 9, 1, 1]), null)
+  // as a convolution, since a product would need a reshape, which copies what leaves a session
+  return taps.conv2d(both(fromFilter, [points, 9, 1, 1]), null)
+}
+
+/** The same inside a session that reads them at once; `doubled`: of the four phases, [1,36,4 o,i]. */
+export function passingPoints(w: Tensor, doubled = false): Tensor {
+  const [o, i] = w.shape as [number, number]
+  const taps = w.reshape([o * i, 9])
+  if (!doubled) return both(fromFilter, [points, 9]).linear(taps).reshape([1, points, o, i])
   const pairs = phases.flatMap((p) => phases.map((q) => [p, q].map((phase) => times(fromFilter, phase))))
   const all = pairs.map(([p, q]) => kronecker(p!, q!))
   const rows = all[0]!.flatMap((_, point) => all.map((phase) => phase[point]!))
-  return taps.conv2d(constantOf(rows, [4 * points, 9, 1, 1]), null).reshape([1, points, 4 * o, i])
+  return constantOf(rows, [4 * points, 9])
+    .linear(taps)
+    .reshape([1, points, 4 * o, i])
 }
 
 /** From products at the points of four phases to 8 x 8 places. */
