@@ -26,7 +26,9 @@ export function go(...parts: readonly string[]): void {
 /** Goes to where pictures are asked for, ready to write. */
 export function goWrite(): void {
   const write = () => document.getElementById("prompt")?.focus()
-  if (route.peek().view === "create") return write()
-  addEventListener("hashchange", () => setTimeout(write), { once: true })
-  go("create")
+  if (route.peek().view === "create") write()
+  else {
+    addEventListener("hashchange", () => setTimeout(write), { once: true })
+    go("create")
+  }
 }
