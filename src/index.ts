@@ -14,7 +14,7 @@ export { findAdapter } from "./pipeline/adapter-files.ts"
 export type { AdapterReport } from "./pipeline/adapters.ts"
 export type { AttentionMaps, TokenMap } from "./pipeline/attention.ts"
 export { type WordMap, wordMaps } from "./pipeline/attention-words.ts"
-export { checkAsk, type ModelCard, modelCard, promptReader } from "./pipeline/card.ts"
+export { checkAsk, embeddingWords, type ModelCard, modelCard, promptReader } from "./pipeline/card.ts"
 export type { ControlRequest } from "./pipeline/control.ts"
 export {
   Conversion,

@@ -2,7 +2,10 @@ import { stat } from "node:fs/promises"
 import { basename, join } from "node:path"
 import { UNet, unetConfig, vaeConfig, vaeFactor } from "../models/index.ts"
 import { bundledVocabulary } from "../text/bundled.ts"
+import { embeddingCounts } from "../weights/embedding.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
+import { withFile } from "../weights/open-file.ts"
+import { readSafetensorsHeader } from "../weights/safetensors.ts"
 import { readIfThere } from "./files.ts"
 import { presetOf } from "./presets.ts"
 import { type PromptReader, promptTokens } from "./prompt-tokens.ts"
@@ -20,6 +23,8 @@ export interface ModelCard {
   size: number
   /** Sides are multiples of this. */
   step: number
+  /** Pixels per latent along a side. */
+  factor: number
   /** Steps and guidance scale where none are asked for. */
   steps: number
   cfg: number
@@ -43,6 +48,7 @@ export async function modelCard(name: string): Promise<ModelCard> {
     size: ownSide(files, factor, step),
     ...ownSteps(files, presetOf(files, basename(files.path).replace(/\.safetensors$/, ""))),
     step,
+    factor,
     bytes: sizes.reduce((sum, size) => sum + size, 0),
   }
 }
@@ -54,6 +60,10 @@ export function checkAsk(ask: GenerateRequest, card: ModelCard): void {
   if (ask.sampler !== undefined || ask.schedule !== undefined)
     samplerChoice(ask.sampler ?? "euler", ask.schedule)
 }
+
+/** How many tokens each word of a textual inversion takes, from the file's header. @throws SAFETENSORS_*, EMBEDDING_NOT_ONE */
+export const embeddingWords = (path: string, name: string): Promise<Map<string, number>> =>
+  withFile(path, async (source) => embeddingCounts((await readSafetensorsHeader(source)).tensors, name, path))
 
 /** What reads prompts as a model does, opened without its weights; without a model, as OpenAI's CLIP does. @throws MODEL_*, FOLDER_*, TOKENIZER-* */
 export async function promptReader(model?: string): Promise<PromptReader> {

@@ -91,9 +91,13 @@ export class Model {
 
   /** What is drawn where a request names no sides (in pixels), no steps and no guidance scale. */
   get defaults(): { width: number; height: number; steps: number; cfg: number } {
-    const factor = vaeFactor(this.networks.vae)
-    const side = ownSide(this.files, factor, Math.max(8, factor))
+    const side = ownSide(this.files, this.factor, Math.max(8, this.factor))
     return { width: side, height: side, ...ownSteps(this.files, presetOf(this.files, this.name)) }
+  }
+
+  /** Pixels per latent along a side. */
+  get factor(): number {
+    return vaeFactor(this.networks.vae)
   }
 
   /** A prompt as the model's first tokenizer cuts it, and the room there is. @throws PROMPT-* */

@@ -27,12 +27,17 @@ export interface PromptTokens {
   readonly pieces: readonly PromptToken[]
 }
 
-/** Cuts prompts as one model does. @throws PROMPT-* */
-export type PromptReader = (text: string, syntax?: PromptSyntax) => PromptTokens
+/** Cuts prompts as one model does; `words` are textual inversions with how many vectors each has. @throws PROMPT-* */
+export type PromptReader = (
+  text: string,
+  syntax?: PromptSyntax,
+  words?: ReadonlyMap<string, number>,
+) => PromptTokens
 
 export const promptTokens =
-  (tokenizer: ClipTokenizer): PromptReader =>
-  (text, syntax = "a1111") => {
+  (plain: ClipTokenizer): PromptReader =>
+  (text, syntax = "a1111", words) => {
+    const tokenizer = words?.size ? plain.withWords(words) : plain
     const options = { tokenizer, syntax, steps: 20 }
     return {
       ...tokenCount(text, options),

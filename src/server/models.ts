@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
 import { AquatintError, fail } from "../errors.ts"
-import { type ModelCard, modelCard, type PromptReader, promptReader } from "../index.ts"
+import { embeddingWords, type ModelCard, modelCard, type PromptReader, promptReader } from "../index.ts"
 import { idOf, Shelf } from "./shelf.ts"
 
 /** A model that requests may name. Its path never leaves the server. */
@@ -102,6 +102,15 @@ export class Models {
     readers.set(key, reader)
     if (readers.size > mostReaders) readers.delete(readers.keys().next().value!)
     return reader
+  }
+
+  /** Words of a text that a model reads as embeddings, and how many tokens each one takes. @throws MODEL_UNKNOWN */
+  async words(text: string, name?: string): Promise<Map<string, number>> {
+    const found = new Map<string, number>()
+    if (name === undefined && this.first === undefined) return found
+    for (const file of this.embeddings.wordsIn(text, this.get(name).card.family))
+      for (const [word, count] of await embeddingWords(file.path, file.name)) found.set(word, count)
+    return found
   }
 
   private async add(path: string): Promise<void> {

@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals"
 import type { ComponentChildren } from "preact"
-import { useEffect } from "preact/hooks"
+import { useEffect, useRef } from "preact/hooks"
 import { Create } from "./create/create.tsx"
 import { listenForPictures } from "./create/pick.ts"
 import { Editor } from "./edit/editor.tsx"
@@ -33,8 +33,40 @@ export function App({ gate = null }: { gate?: ComponentChildren }) {
   )
 }
 
+/** The name of a view, for the window's title. */
+function titleOf(view: string): string {
+  const { nav, compare, edit, enlarge, how } = t.value
+  const titles: Record<string, string> = {
+    gallery: nav.gallery,
+    print: nav.gallery,
+    grid: nav.grid,
+    compare: compare.title,
+    edit: edit.title,
+    extend: edit.extend,
+    enlarge: enlarge.title,
+    how: how.title,
+  }
+  return [titles[view], "aquatint"].filter(Boolean).join(" · ")
+}
+
+/** What a browser does for a new page: its title, its top, and a focus that is not lost with the last one. */
+function useArrival(view: string, ids: readonly string[]): void {
+  const first = useRef(true)
+  useEffect(() => {
+    if (!first.current && view !== "gallery") scrollTo(0, 0)
+    if (!first.current && document.activeElement === document.body)
+      document.getElementById("main")?.focus({ preventScroll: true })
+    first.current = false
+  }, [view, ids.join()])
+  const title = titleOf(view)
+  useEffect(() => {
+    document.title = title
+  }, [title])
+}
+
 function View() {
   const { view, ids } = route.value
+  useArrival(view, ids)
   switch (view) {
     case "gallery":
       return <Gallery />

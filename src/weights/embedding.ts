@@ -37,10 +37,8 @@ export async function readEmbedding(
   }: { stem: string; path: string; read(offset: number, length: number): Promise<Uint8Array> },
 ): Promise<EmbeddingWord[]> {
   const load = async (view: TensorView) => decodeFloats(view.dtype, await read(view.offset, view.length))
-  const paired = [...tensors.keys()].some((key) => Object.hasOwn(named, key))
-  const groups = paired ? [{ words: [stem], views: [...tensors] }] : groupsOf(tensors, stem, path)
   const out: EmbeddingWord[] = []
-  for (const { words, views } of groups) {
+  for (const { words, views } of wordsOf(tensors, stem, path)) {
     const chosen = encoders.map((encoder) => {
       const fits = views.filter(
         ([key, view]) => view.shape.at(-1) === encoder.size && (named[key] ?? encoder.name) === encoder.name,
@@ -58,6 +56,29 @@ export async function readEmbedding(
     out.push({ words, vectors, count: counts[0]! })
   }
   return out
+}
+
+/**
+ * How many tokens each word of an embedding file takes in a prompt, from its header.
+ * @param stem the file's name, without ending
+ * @throws EMBEDDING_NOT_ONE
+ */
+export function embeddingCounts(
+  tensors: ReadonlyMap<string, TensorView>,
+  stem: string,
+  path: string,
+): Map<string, number> {
+  const count = ({ shape }: TensorView) => (shape.length === 1 ? 1 : shape[0]!)
+  return new Map(
+    wordsOf(tensors, stem, path).flatMap(({ words, views }) =>
+      words.map((word) => [word, count(views[0]![1])] as const),
+    ),
+  )
+}
+
+function wordsOf(tensors: ReadonlyMap<string, TensorView>, stem: string, path: string) {
+  const paired = [...tensors.keys()].some((key) => Object.hasOwn(named, key))
+  return paired ? [{ words: [stem], views: [...tensors] }] : groupsOf(tensors, stem, path)
 }
 
 function groupsOf(tensors: ReadonlyMap<string, TensorView>, stem: string, path: string) {

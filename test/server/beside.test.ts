@@ -91,6 +91,12 @@ test("an embedding is used where the prompt names it, as the command line does",
     await pixels(drawn([prompt, "--embedding", join(golden, "embeddings/single.safetensors")])),
   )
   expect(await pixels(file)).not.toEqual(await pixels(drawn([prompt])))
+  // three vectors take three places, where the model that is asked has the words
+  const { body } = await ask<{ tokens: number; pieces: { text: string }[] }>(`${server.url}/api/tokens`, {
+    text: "webui, single",
+    model: "sd1-tiny",
+  })
+  expect([body.tokens, body.pieces.map((p) => p.text)]).toEqual([5, ["webui", "", "", ",", "single"]])
   const listed = await ask<{ loaded: object }>(`${server.url}/sdapi/v1/embeddings`)
   expect(Object.keys(listed.body.loaded)).toContain("single")
 })

@@ -79,7 +79,16 @@ describe("the engine's process", () => {
 const childrenOf = (pid: number): number[] =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number)
 
-const card = { family: "sd1", variant: "base", size: 64, step: 8, steps: 20, cfg: 7.5, bytes: 100 } as const
+const card = {
+  family: "sd1",
+  variant: "base",
+  size: 64,
+  step: 8,
+  factor: 8,
+  steps: 20,
+  cfg: 7.5,
+  bytes: 100,
+} as const
 const known = (id: string): KnownModel => ({ id, name: id, path: id, card })
 
 /** A model that is none, for what happens around it. */

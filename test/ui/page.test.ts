@@ -5,7 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { decodeImage } from "../../src/index.ts"
+import { decodeImage, encodeImage } from "../../src/index.ts"
 import { audit, canServe, draw, type House, openHouse, setSteps } from "./serve.ts"
 
 interface ImageRecord {
@@ -213,6 +213,59 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", { timeout:
     await done(page)
   })
 
+  test("what is left to the model is told by number, here and in the grid", async () => {
+    const { page } = await house.open()
+    await page.getByRole("button", { name: "Settings", exact: true }).click()
+    await page.locator("details", { hasText: "Drawing" }).locator("summary").click()
+    const told = () => page.locator(".slider.resting output").allTextContents()
+    expect(await told()).toEqual(["20 · model's choice", "7.5 · model's choice"])
+    await page.goto(`${house.url}/#/grid`)
+    const values = () => Promise.all([0, 1].map((i) => page.getByLabel("Values").nth(i).inputValue()))
+    expect(await values()).toEqual(["10, 20, 30", "4, 7.5, 11.5"])
+    await page.getByLabel("Down", { exact: true }).selectOption("size")
+    expect(await values()).toEqual(["10, 20, 30", "64x64, 64x80, 80x64"])
+    await page.getByLabel("Values").first().fill("3")
+    expect(await values()).toEqual(["3", "64x64, 64x80, 80x64"])
+    await page.getByLabel("Values").first().fill("")
+    await page.getByText("Write values for both directions").waitFor()
+    await done(page)
+  })
+
+  test("an embedding counts as many tokens as it has vectors", async () => {
+    const { page } = await house.open()
+    await page.fill("#prompt", "a webui fox")
+    await page.locator(".counter", { hasText: "6/38" }).waitFor()
+    await done(page)
+  })
+
+  test("a large photo is drawn at its model's size, or at its own if its reader says so", async () => {
+    const { page, complaints } = await house.open()
+    const file = join(folder, "photo.png")
+    const data = new Uint8ClampedArray(3 * 1200 * 800).map((_, i) => (i * 7) % 251)
+    writeFileSync(file, await encodeImage({ width: 1200, height: 800, channels: 3, data }, { format: "png" }))
+    const chosen = page.waitForEvent("filechooser")
+    await page.getByRole("button", { name: "Picture", exact: true }).click()
+    await (await chosen).setFiles(file)
+    await page.getByText("Drawn at 80 × 64").waitFor()
+    await page.getByLabel("Keep its size, 1200 × 800").check()
+    await page.getByText("Drawn at 1200 × 800").waitFor()
+    await page.getByLabel("Keep its size, 1200 × 800").uncheck()
+    await setSteps(page, 2)
+    await draw(page, "a photo of hills")
+    expect((await newest()).request).toMatchObject({ width: 80, height: 64, strength: 0.75 })
+    await page.getByRole("button", { name: "Paint a part of it" }).click()
+    await page.getByText("Drawn at 80 × 64").waitFor()
+    await page.locator(".mask canvas").focus()
+    await page.keyboard.press("Space")
+    const before = await newest()
+    await page.getByRole("button", { name: "Repaint" }).last().click()
+    await expect.poll(async () => (await newest()).id, { timeout: 90_000 }).not.toBe(before.id)
+    const painted = await newest()
+    expect([painted.width, painted.request.width, painted.request.strength]).toEqual([80, 80, 0.85])
+    expect(complaints).toEqual([])
+    await done(page)
+  })
+
   test("a grid draws every combination with one seed", async () => {
     const { page } = await house.open({}, "grid")
     await page.fill("#prompt", "a teapot")
@@ -236,6 +289,7 @@ describe.runIf(canServe)("the page, in Chromium, on the real server", { timeout:
     await page.goto(`${house.url}/#/how/${(await newest()).id}`)
     // as the model's own vocabulary cuts and numbers them
     await expect.poll(() => page.locator(".tokens li").allTextContents()).toEqual(["a160", "fo238", "x183"])
+    await page.getByText("32 x 32 latents to 256 x 256 pixels").waitFor()
     await page.getByLabel("Step to look at").waitFor()
     const last = async () => Number(await page.getByLabel("Step to look at").getAttribute("max"))
     await expect.poll(last).toBeGreaterThan(1)

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os"
 import { join, normalize } from "node:path"
 import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { decodeImage, StableDiffusion } from "../../src/index.ts"
+import { decodeImage, readMetadata, StableDiffusion } from "../../src/index.ts"
 import { nodeEngine } from "../../src/runtime/node.ts"
 import { chromiumPath, hasChromium, softwareGpu } from "../web/browser.ts"
 import { audit, setSteps } from "./serve.ts"
@@ -60,6 +60,25 @@ async function drawThere(page: Page, timeout = 120_000): Promise<Uint8Array> {
   return new Uint8Array(await readFile(await (await download).path()))
 }
 
+/** Makes the newest picture twice as large without drawing, and takes that file out of the page. */
+async function enlargeThere(page: Page): Promise<void> {
+  await page.getByRole("button", { name: "More", exact: true }).click()
+  await page.getByRole("button", { name: "Enlarge", exact: true }).click()
+  await page.getByText("Nothing is drawn").waitFor()
+  await page.getByText(`Result: ${2 * ask.width} × ${2 * ask.height}`).waitFor()
+  await page.getByRole("button", { name: "Enlarge", exact: true }).click()
+  await page.locator(`.plate img[width="${2 * ask.width}"]`).waitFor()
+  const download = page.waitForEvent("download")
+  await page.getByRole("button", { name: "Save" }).click()
+  const file = new Uint8Array(await readFile(await (await download).path()))
+  const { width, height } = await decodeImage(file)
+  expect([width, height]).toEqual([2 * ask.width, 2 * ask.height])
+  // it says how it was made, and by a machine, as the one that it came from does
+  const { parameters, xmp } = await readMetadata(file)
+  expect(parameters).toContain(`Seed: ${ask.seed}`)
+  expect(xmp).toContain("trainedAlgorithmicMedia")
+}
+
 describe.runIf(hasChromium)("the page without a server, in Chromium", () => {
   let folder: string
   let server: Awaited<ReturnType<typeof serve>>
@@ -107,6 +126,8 @@ describe.runIf(hasChromium)("the page without a server, in Chromium", () => {
     await (await chosen).setFiles(join(models, "sd1-odd"))
     await page.locator("#prompt").waitFor({ timeout: 60_000 })
     expect(await off(await drawThere(page))).toBeLessThan(1)
+    expect(complaints).toEqual([])
+    await enlargeThere(page)
 
     await context.setOffline(true)
     server.close()

@@ -26,6 +26,7 @@ const modelBody = z
     height: z.int(),
     steps: z.int().meta({ description: "steps where none are asked for" }),
     cfg: z.number().meta({ description: "guidance scale where none is asked for" }),
+    factor: z.int().meta({ description: "pixels per latent along a side" }),
     default: z.boolean(),
     setAside: z.object({ until: z.number(), crashes: z.int() }).nullable(),
   })
@@ -59,6 +60,7 @@ function listRoute({ db, models }: Service): Route {
           height: card.size,
           steps: card.steps,
           cfg: card.cfg,
+          factor: card.factor,
           default: modelId === models.standard,
           setAside: found ? { until: found.until, crashes: found.crashes } : null,
         }

@@ -138,7 +138,8 @@ function tokensRoute({ models, limits }: Service): Route {
     },
     handle: async ({ body }) => {
       const read = await models.reader(body.model)
-      const { room, ...counted } = read(body.text, body.syntax)
+      const words = await models.words(body.text, body.model)
+      const { room, ...counted } = read(body.text, body.syntax, words)
       return json({ ...counted, limit: room })
     },
   })

@@ -1,4 +1,5 @@
-import { useSignal } from "@preact/signals"
+import { type Signal, useSignal } from "@preact/signals"
+import type { RefObject } from "preact"
 import { useEffect, useRef } from "preact/hooks"
 import { Button } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
@@ -18,28 +19,19 @@ export function Composer() {
   const box = useRef<HTMLTextAreaElement>(null)
   const busy = useSignal(false)
   const marked = useSignal(false)
-  const text = recipe.value.prompt
   const { prompt, ...words } = t.value
-  useEffect(() => grow(box.current), [text])
   const run = async () => {
-    if (!text.trim()) {
+    if (!recipe.value.prompt.trim()) {
       say(words.empty)
       toast(words.empty)
       return box.current?.focus()
     }
     busy.value = true
-    await submit(currentOrder()).finally(() => {
-      busy.value = false
-    })
-  }
-  const keys = (event: KeyboardEvent) => {
-    if (!event.ctrlKey && !event.metaKey) return
-    if (event.key === "Enter") {
-      event.preventDefault()
-      void run()
-    }
-    const up = event.key === "ArrowUp"
-    if (up || event.key === "ArrowDown") weighSelection(event, box.current!, up)
+    await currentOrder()
+      .then(submit, complain)
+      .finally(() => {
+        busy.value = false
+      })
   }
   return (
     <form
@@ -51,6 +43,36 @@ export function Composer() {
       }}
     >
       <StartCard />
+      <PromptBox box={box} marked={marked} run={run} />
+      <Changes />
+      <Foot busy={busy.value} marked={marked.value} />
+    </form>
+  )
+}
+
+interface PromptBoxProps {
+  readonly box: RefObject<HTMLTextAreaElement | null>
+  /** Words are selected. */
+  readonly marked: Signal<boolean>
+  readonly run: () => Promise<void>
+}
+
+/** The sentence: it grows with its text, weighs selected words, and is drawn by Ctrl or Cmd with Enter. */
+function PromptBox({ box, marked, run }: PromptBoxProps) {
+  const { prompt, ...words } = t.value
+  const text = recipe.value.prompt
+  useEffect(() => grow(box.current), [text])
+  const keys = (event: KeyboardEvent) => {
+    if (!event.ctrlKey && !event.metaKey) return
+    if (event.key === "Enter") {
+      event.preventDefault()
+      void run()
+    }
+    const up = event.key === "ArrowUp"
+    if (up || event.key === "ArrowDown") weighSelection(event, box.current!, up)
+  }
+  return (
+    <>
       <label class="unseen" for="prompt">
         {prompt.label}
       </label>
@@ -71,9 +93,7 @@ export function Composer() {
       <span id="prompt-help" class="unseen">
         {prompt.weights}. {words.generateHint}: {words.generate}.
       </span>
-      <Changes />
-      <Foot busy={busy.value} marked={marked.value} />
-    </form>
+    </>
   )
 }
 

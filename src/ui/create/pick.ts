@@ -1,6 +1,6 @@
 import type { Infotext } from "../../words.ts"
 import { recipe, setStart, startFrom } from "../state/draft.ts"
-import { go } from "../state/route.ts"
+import { goWrite } from "../state/route.ts"
 import { complain, toast } from "../state/say.ts"
 import { facts } from "../state/store.ts"
 import type { Recipe } from "../studio/types.ts"
@@ -27,8 +27,7 @@ export async function takePicture(file: Blob): Promise<void> {
     toast(t.value.start.bad, { kind: "error" })
     return
   }
-  go("create")
-  document.getElementById("prompt")?.focus()
+  goWrite()
   const { parseInfotext, readMetadata } = await import("../../words.ts")
   const { parameters } = await readMetadata(new Uint8Array(await file.arrayBuffer())).catch(() => ({
     parameters: undefined,
@@ -77,9 +76,11 @@ export function listenForPictures(over: (there: boolean) => void): () => void {
   addEventListener("dragleave", (e) => holdsFile(e) && over(--depth > 0), { signal })
   addEventListener("dragover", (e) => holdsFile(e) && e.preventDefault(), { signal })
   const take = (event: Event, files: FileList | undefined) => {
-    const file = [...(files ?? [])].find((f) => f.type.startsWith("image/"))
-    if (!file) return
+    // text that is pasted comes without files
+    if (!files?.length) return
+    const file = [...files].find((f) => f.type.startsWith("image/"))
     event.preventDefault()
+    if (!file) return toast(t.value.start.bad, { kind: "error" })
     void takePicture(file).catch(complain)
   }
   addEventListener(

@@ -1,14 +1,21 @@
 import { signal } from "@preact/signals"
+import type { ComponentChildren } from "preact"
 import { useEffect, useRef } from "preact/hooks"
 import { Button, Choices, Field, NumberField, Select, Slider } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
-import { change, changed, recipe, resetRecipe, start } from "../state/draft.ts"
-import { grain } from "../state/sizes.ts"
+import { change, changed, recipe, resetRecipe, sizeAfter, start } from "../state/draft.ts"
+import { formats } from "../state/sizes.ts"
 import { facts, modelOf } from "../state/store.ts"
 import { number, t } from "../text/index.ts"
 import { Styles } from "./styles.tsx"
 
 export const settingsOpen = signal(false)
+
+/** Folds the settings away; who was in them is back at the button that unfolded them. */
+function close(): void {
+  settingsOpen.value = false
+  document.querySelector<HTMLElement>('[aria-controls="settings"]')?.focus()
+}
 
 /** Everything that has a good default, in three short parts. */
 export function Settings() {
@@ -25,35 +32,37 @@ export function Settings() {
       ref={panel}
       tabIndex={-1}
       aria-labelledby="settings-title"
-      onKeyDown={(event) => event.key === "Escape" && (settingsOpen.value = false)}
+      onKeyDown={(event) => event.key === "Escape" && close()}
     >
       <header>
         <h2 id="settings-title">{words.settings.title}</h2>
-        <Button kind="quiet" icon="close" label={words.close} onClick={() => (settingsOpen.value = false)} />
+        <Button kind="quiet" icon="close" label={words.close} onClick={close} />
       </header>
       <Format />
       <Amount />
       <Negative />
-      <details>
-        <summary>
-          {words.settings.model}
-          <span class="summary-value">{modelOf(recipe.value)?.name ?? ""}</span>
-          <Icon name="down" size={16} />
-        </summary>
+      <Part title={words.settings.model} value={modelOf(recipe.value)?.name ?? ""}>
         <ModelPart />
-      </details>
-      <details>
-        <summary>
-          {words.settings.drawing}
-          <span class="summary-value">{drawingSummary()}</span>
-          <Icon name="down" size={16} />
-        </summary>
+      </Part>
+      <Part title={words.settings.drawing} value={drawingSummary()}>
         <DrawingPart />
-      </details>
+      </Part>
       {changed.value.length > 0 && <Button icon="undo" label={words.settings.reset} onClick={resetRecipe} />}
     </section>
   )
 }
+
+/** A part that is folded away; its head says how it stands. */
+const Part = (props: { title: string; value: string; children: ComponentChildren }) => (
+  <details>
+    <summary>
+      {props.title}
+      <span class="summary-value">{props.value}</span>
+      <Icon name="down" size={16} />
+    </summary>
+    {props.children}
+  </details>
+)
 
 const drawingSummary = (): string => {
   const { steps, sampler } = recipe.value
@@ -64,29 +73,22 @@ const drawingSummary = (): string => {
 type Shape = "square" | "portrait" | "landscape" | "custom"
 const custom = signal(false)
 
-/** Sides of each shape around the model's native size, its area kept roughly. */
-function shapes(): Record<Exclude<Shape, "custom">, [number, number]> {
-  const side = modelOf(recipe.value)?.width ?? 512
-  const step = grain(side)
-  const near = (v: number) => Math.max(64, Math.round(v / step) * step)
-  const [long, short] = [near(side * 1.25), near(side * 0.85)]
-  return { square: [side, side], portrait: [short, long], landscape: [long, short] }
-}
-
 function Format() {
   const { settings } = t.value
   const { width, height } = recipe.value
-  if (start.value && !custom.value && width === undefined) return <OwnSize />
-  const all = shapes()
+  // its shape is the start picture's
+  if (start.value) return <OwnSize />
+  const all = formats(modelOf(recipe.value)?.width ?? 512)
   const is = (name: keyof typeof all) =>
-    width === undefined ? name === "square" : all[name][0] === width && all[name][1] === height
+    width === undefined && height === undefined
+      ? name === "square"
+      : all[name].width === width && all[name].height === height
   const known = (Object.keys(all) as (keyof typeof all)[]).find(is)
   const value: Shape = custom.value || !known ? "custom" : known
   const choose = (shape: Shape) => {
     custom.value = shape === "custom"
     if (shape === "custom") return
-    const [w, h] = all[shape]
-    change(shape === "square" ? { width: undefined, height: undefined } : { width: w, height: h })
+    change(shape === "square" ? { width: undefined, height: undefined } : all[shape])
   }
   const outline = (w: number, h: number) => (
     <span class="shape" aria-hidden="true" style={{ width: `${w}px`, height: `${h}px` }} />
@@ -111,16 +113,17 @@ function Format() {
 
 function OwnSize() {
   const { settings } = t.value
-  const side = modelOf(recipe.value)
+  const from = start.value
+  const open = from ? sizeAfter(from) : modelOf(recipe.value)
   const most = facts.value?.limits.side ?? 2048
   const { width, height } = recipe.value
-  const swap = () => change({ width: height ?? side?.height, height: width ?? side?.width })
+  const swap = () => change({ width: height ?? open?.height, height: width ?? open?.width })
   return (
     <div class="sides">
       <NumberField
         label={settings.width}
         value={width}
-        placeholder={String(start.value?.width ?? side?.width ?? "")}
+        placeholder={String(open?.width ?? "")}
         min={64}
         max={most}
         step={8}
@@ -130,7 +133,7 @@ function OwnSize() {
       <NumberField
         label={settings.height}
         value={height}
-        placeholder={String(start.value?.height ?? side?.height ?? "")}
+        placeholder={String(open?.height ?? "")}
         min={64}
         max={most}
         step={8}
@@ -211,19 +214,30 @@ function ModelPart() {
   )
 }
 
-function DrawingPart() {
+const DrawingPart = () => (
+  <div class="stack">
+    <StepSliders />
+    <SamplerChoice />
+    <FinePoints />
+  </div>
+)
+
+/** How long the model draws, and how closely it follows the prompt. */
+function StepSliders() {
   const { settings } = t.value
   const known = facts.value
   const own = modelOf(recipe.value)
-  const { steps, cfg, sampler, schedule, clipSkip } = recipe.value
+  const { steps, cfg, loras } = recipe.value
+  // a LoRA may be one for few steps, which the model's card does not know of
+  const restNote = { text: settings.own, exact: !loras?.length && own !== undefined }
   return (
-    <div class="stack">
+    <>
       <Slider
         label={settings.steps}
         help={settings.stepsHelp}
         value={steps}
         rest={own?.steps ?? 20}
-        restText={settings.own}
+        restNote={restNote}
         min={1}
         max={Math.min(80, known?.limits.steps ?? 80)}
         step={1}
@@ -234,46 +248,63 @@ function DrawingPart() {
         help={settings.guidanceHelp}
         value={cfg}
         rest={own?.cfg ?? 7.5}
-        restText={settings.own}
+        restNote={restNote}
         min={1}
         max={20}
         step={0.5}
         show={(v) => number(v, 1)}
         onChange={(n) => change({ cfg: n })}
       />
+    </>
+  )
+}
+
+function SamplerChoice() {
+  const { settings } = t.value
+  const { samplers = [], schedules = [] } = facts.value ?? {}
+  const { sampler, schedule } = recipe.value
+  return (
+    <>
       <Select
         label={settings.sampler}
         value={sampler ?? ""}
-        options={[{ id: "", name: settings.samplerOwn }, ...(known?.samplers ?? [])]}
+        options={[{ id: "", name: settings.samplerOwn }, ...samplers]}
         onChange={(id) => change({ sampler: id || undefined, ...(id ? {} : { schedule: undefined }) })}
       />
       {sampler && (
         <Select
           label={settings.schedule}
           value={schedule ?? ""}
-          options={[{ id: "", name: settings.scheduleOwn }, ...(known?.schedules ?? [])]}
+          options={[{ id: "", name: settings.scheduleOwn }, ...schedules]}
           onChange={(id) => change({ schedule: id || undefined })}
         />
       )}
-      <div class="pair">
-        <NumberField
-          label={settings.clipSkip}
-          value={clipSkip}
-          placeholder={settings.own}
-          min={1}
-          max={12}
-          onChange={(n) => change({ clipSkip: n })}
-        />
-        <Select
-          label={settings.rng}
-          value={recipe.value.rng ?? "cpu"}
-          options={[
-            { id: "cpu", name: settings.rngCpu },
-            { id: "cuda", name: settings.rngCuda },
-          ]}
-          onChange={(id) => change({ rng: id === "cuda" ? "cuda" : undefined })}
-        />
-      </div>
+    </>
+  )
+}
+
+/** What pictures of other programs need to come out the same. */
+function FinePoints() {
+  const { settings } = t.value
+  return (
+    <div class="pair">
+      <NumberField
+        label={settings.clipSkip}
+        value={recipe.value.clipSkip}
+        placeholder={settings.ownShort}
+        min={1}
+        max={12}
+        onChange={(n) => change({ clipSkip: n })}
+      />
+      <Select
+        label={settings.rng}
+        value={recipe.value.rng ?? "cpu"}
+        options={[
+          { id: "cpu", name: settings.rngCpu },
+          { id: "cuda", name: settings.rngCuda },
+        ]}
+        onChange={(id) => change({ rng: id === "cuda" ? "cuda" : undefined })}
+      />
     </div>
   )
 }

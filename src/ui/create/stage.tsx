@@ -3,7 +3,7 @@ import { Button } from "../parts/controls.tsx"
 import { Plate } from "../plate/plate.tsx"
 import { recipe, start } from "../state/draft.ts"
 import { doing, inWords } from "../state/say.ts"
-import { dismissJob, jobs, modelOf, previews, shown, studio, submit } from "../state/store.ts"
+import { dismissJob, enqueue, jobs, modelOf, previews, shown, studio } from "../state/store.ts"
 import type { Job } from "../studio/types.ts"
 import { span, t } from "../text/index.ts"
 
@@ -126,7 +126,7 @@ function Failed({ job }: { job: Job }) {
           icon="reuse"
           onClick={() => {
             dismissJob(job.id)
-            void submit({ recipe: job.recipe })
+            void enqueue(() => studio().again(job.id))
           }}
         />
         <Button label={t.value.error.dismiss} onClick={() => dismissJob(job.id)} />

@@ -1,5 +1,6 @@
 import { Button, Slider } from "../parts/controls.tsx"
-import { change, recipe, setStart, start } from "../state/draft.ts"
+import { SizeChoice } from "../parts/size-choice.tsx"
+import { change, keepSize, recipe, setStart, sizesFor, start } from "../state/draft.ts"
 import { go } from "../state/route.ts"
 import { number, t } from "../text/index.ts"
 
@@ -8,6 +9,7 @@ export function StartCard() {
   const from = start.value
   if (!from) return null
   const words = t.value.start
+  const { width, height } = recipe.value
   return (
     <div class="start">
       <img src={from.url} alt={words.title} width={64} height={64} />
@@ -25,6 +27,14 @@ export function StartCard() {
       </div>
       <Button kind="quiet" icon="brush" label={words.edit} onClick={() => go("edit", "start")} />
       <Button kind="quiet" icon="close" label={words.remove} onClick={() => setStart(null)} />
+      {width === undefined && height === undefined && (
+        <SizeChoice
+          picture={from}
+          sizes={sizesFor(from, recipe.value)}
+          keep={keepSize.value}
+          onKeep={(keep) => (keepSize.value = keep)}
+        />
+      )}
     </div>
   )
 }

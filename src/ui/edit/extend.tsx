@@ -55,7 +55,10 @@ function Outpaint({ source, id }: { source: Source; id: string }) {
                 value={sides.value[name]}
                 rest={0}
                 min={0}
-                max={Math.min(8 * step, most - Math.max(source.bitmap.width, source.bitmap.height))}
+                max={Math.max(
+                  0,
+                  Math.min(8 * step, most - Math.max(source.bitmap.width, source.bitmap.height)),
+                )}
                 step={step}
                 show={(v) => words.by(v)}
                 onChange={(v) => (sides.value = { ...sides.value, [name]: v })}

@@ -1,3 +1,6 @@
+import { blank, png } from "../state/bitmap.ts"
+import type { Size } from "../state/sizes.ts"
+
 /** One act on a mask; places in pixels of the picture. */
 export type Act =
   | {
@@ -6,11 +9,6 @@ export type Act =
       readonly points: readonly (readonly [number, number])[]
     }
   | { readonly kind: "fill" | "clear" | "invert" }
-
-export interface Size {
-  readonly width: number
-  readonly height: number
-}
 
 /** How far a picture goes on beyond each of its edges, in pixels. */
 export interface Sides {
@@ -27,9 +25,14 @@ export const extended = ({ width, height }: Size, { left, right, top, bottom }: 
   height: height + top + bottom,
 })
 
-/** Draws the acts on a transparent canvas, opaque where the picture is to be repainted. */
-export function drawMask(context: CanvasRenderingContext2D, acts: readonly Act[]): void {
-  const { width, height } = context.canvas
+/** Draws the acts on a transparent canvas of the picture's shape, opaque where the picture is to be repainted. */
+export function drawMask(
+  context: CanvasRenderingContext2D,
+  { width, height }: Size,
+  acts: readonly Act[],
+): void {
+  const { canvas } = context
+  context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0)
   context.clearRect(0, 0, width, height)
   context.lineCap = "round"
   context.lineJoin = "round"
@@ -63,25 +66,14 @@ function stroke(
   context.stroke()
 }
 
-const blank = (size: Size): CanvasRenderingContext2D => {
-  const canvas = document.createElement("canvas")
-  canvas.width = size.width
-  canvas.height = size.height
-  return canvas.getContext("2d", { willReadFrequently: true })!
-}
-
-const png = (context: CanvasRenderingContext2D): Promise<Blob> =>
-  new Promise((done, fail) =>
-    context.canvas.toBlob(
-      (blob) => (blob ? done(blob) : fail(new Error("no picture came out"))),
-      "image/png",
-    ),
-  )
-
-/** The mask as a file: white is repainted, black stays. Null where nothing is white. */
-export async function maskFile(size: Size, acts: readonly Act[]): Promise<Blob | null> {
+/**
+ * The mask as a file: white is repainted, black stays. Null where nothing is white.
+ * @param picture what the acts' places are measured in
+ * @param size of the file
+ */
+export async function maskFile(picture: Size, size: Size, acts: readonly Act[]): Promise<Blob | null> {
   const context = blank(size)
-  drawMask(context, acts)
+  drawMask(context, picture, acts)
   const image = context.getImageData(0, 0, size.width, size.height)
   let any = false
   for (let i = 0; i < image.data.length; i += 4) {
@@ -144,12 +136,4 @@ export function stretchEdges(
       context.restore()
     }
   context.restore()
-}
-
-/** The picture at another size, as a file. */
-export async function resizedFile(picture: ImageBitmap, size: Size): Promise<Blob> {
-  const context = blank(size)
-  context.imageSmoothingQuality = "high"
-  context.drawImage(picture, 0, 0, size.width, size.height)
-  return png(context)
 }

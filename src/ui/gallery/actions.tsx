@@ -2,7 +2,7 @@ import { signal } from "@preact/signals"
 import { Button } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
 import { reuse, startFrom } from "../state/draft.ts"
-import { go, link } from "../state/route.ts"
+import { go, goWrite, link } from "../state/route.ts"
 import { doing, toast } from "../state/say.ts"
 import { removePrints, studio } from "../state/store.ts"
 import type { Print } from "../studio/types.ts"
@@ -23,15 +23,13 @@ export async function save(print: Print): Promise<void> {
 export function takeOver(print: Print): void {
   reuse(print)
   toast(t.value.actions.reused)
-  go("create")
-  document.getElementById("prompt")?.focus()
+  goWrite()
 }
 
 async function vary(print: Print): Promise<void> {
   reuse(print)
   await startFrom(await studio().blob(print))
-  go("create")
-  document.getElementById("prompt")?.focus()
+  goWrite()
 }
 
 const more = signal(false)

@@ -1,7 +1,8 @@
-import type { Recipe } from "../studio/types.ts"
+import { formats } from "../state/sizes.ts"
+import type { ModelFacts, Recipe } from "../studio/types.ts"
 
 /** What an axis of a grid changes. */
-export const axisIds = ["steps", "cfg", "seed", "sampler", "schedule", "model", "words"] as const
+export const axisIds = ["steps", "cfg", "size", "seed", "sampler", "schedule", "model", "words"] as const
 export type AxisId = (typeof axisIds)[number]
 
 interface Known {
@@ -16,15 +17,39 @@ export interface Stop {
   readonly apply: (recipe: Recipe) => Recipe
 }
 
-/** Values that an axis starts with. */
-export const startValues: Record<AxisId, string> = {
-  steps: "8, 16, 24",
-  cfg: "3, 7.5, 12",
-  seed: "1-3",
-  sampler: "",
-  schedule: "",
-  model: "",
-  words: "",
+/** Values around a model's own number of steps. */
+const stepsAround = (own: number): number[] =>
+  own < 4 ? [own, 2 * own, 4 * own] : [Math.round(own / 2), own, Math.round(1.5 * own)]
+
+/** Values around a model's own guidance scale; distilled models want next to none. */
+const cfgAround = (own: number): number[] =>
+  own < 2 ? [own, own + 0.5, own + 1] : [Math.round(own) / 2, own, Math.round(3 * own) / 2]
+
+const three = (list: readonly { readonly name: string }[]): string =>
+  list
+    .slice(0, 3)
+    .map(({ name }) => name)
+    .join(", ")
+
+type Own = Pick<ModelFacts, "width" | "steps" | "cfg">
+
+/** Values that an axis starts with: around the model's own, or the first that there are. */
+export function startValues(axis: AxisId, own: Own | undefined, known: Known): string {
+  const { width = 512, steps = 20, cfg = 7.5 } = own ?? {}
+  const values: Record<AxisId, () => string> = {
+    steps: () => stepsAround(steps).join(", "),
+    cfg: () => cfgAround(cfg).join(", "),
+    size: () =>
+      Object.values(formats(width))
+        .map((f) => `${f.width}x${f.height}`)
+        .join(", "),
+    seed: () => "1-3",
+    sampler: () => three(known.samplers),
+    schedule: () => three(known.schedules),
+    model: () => three(known.models),
+    words: () => "",
+  }
+  return values[axis]()
 }
 
 const choice = { sampler: "samplers", schedule: "schedules", model: "models" } as const
@@ -59,13 +84,24 @@ export function readStops(axis: AxisId, text: string, known: Known): { stops: St
     }
   }
   const stops: Stop[] = []
-  for (const value of axis in numbers ? values.flatMap(counted) : values) {
-    const stop =
-      axis in numbers ? numberStop(axis as keyof typeof numbers, value) : choiceStop(axis, value, known)
+  for (const value of new Set(axis in numbers ? values.flatMap(counted) : values)) {
+    const stop = stopOf(axis, value, known)
     if (!stop) return { bad: value }
     stops.push(stop)
   }
   return { stops }
+}
+
+function stopOf(axis: AxisId, value: string, known: Known): Stop | null {
+  if (axis === "size") return sizeStop(value)
+  return axis in numbers ? numberStop(axis as keyof typeof numbers, value) : choiceStop(axis, value, known)
+}
+
+/** `512x640`, sides in multiples of 8. */
+function sizeStop(value: string): Stop | null {
+  const [, width, height] = (/^(\d+)\s*[x×*]\s*(\d+)$/i.exec(value) ?? []).map(Number)
+  if (!width || !height || width % 8 !== 0 || height % 8 !== 0) return null
+  return { name: `${width} × ${height}`, apply: (r) => ({ ...r, width, height }) }
 }
 
 function numberStop(axis: keyof typeof numbers, value: string): Stop | null {

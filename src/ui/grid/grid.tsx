@@ -4,7 +4,7 @@ import { Button, Field, Select } from "../parts/controls.tsx"
 import { change, recipe } from "../state/draft.ts"
 import { link } from "../state/route.ts"
 import { complain, doing, toast } from "../state/say.ts"
-import { facts, jobs, previews, studio, submit } from "../state/store.ts"
+import { facts, jobs, modelOf, previews, studio, submit } from "../state/store.ts"
 import type { Print } from "../studio/types.ts"
 import { t } from "../text/index.ts"
 import { type AxisId, axisIds, readStops, type Stop, startValues } from "./axes.ts"
@@ -12,7 +12,8 @@ import { saveSheet } from "./sheet.ts"
 
 interface Axis {
   readonly id: AxisId | ""
-  readonly text: string
+  /** As the reader wrote it; null while the values are the model's. */
+  readonly text: string | null
 }
 
 export interface Sheet {
@@ -24,17 +25,18 @@ export interface Sheet {
 }
 
 const most = 64
-const across = signal<Axis>({ id: "steps", text: startValues.steps })
-const down = signal<Axis>({ id: "cfg", text: startValues.cfg })
+const across = signal<Axis>({ id: "steps", text: null })
+const down = signal<Axis>({ id: "cfg", text: null })
 const sheet = signal<Sheet | null>(null)
 const prints = signal<ReadonlyMap<string, Print>>(new Map())
 const queueing = signal(false)
 
 const still: Stop = { name: "", apply: (r) => r }
-const read = (axis: Axis): { stops: readonly Stop[] } | { bad: string } => {
-  if (axis.id === "") return { stops: [still] }
-  return readStops(axis.id, axis.text, facts.value ?? { samplers: [], schedules: [], models: [] })
-}
+const known = () => facts.value ?? { samplers: [], schedules: [], models: [] }
+const textOf = ({ id, text }: Axis): string =>
+  text ?? (id ? startValues(id, modelOf(recipe.value), known()) : "")
+const read = (axis: Axis): { stops: readonly Stop[] } | { bad: string } =>
+  axis.id === "" ? { stops: [still] } : readStops(axis.id, textOf(axis), known())
 const stops = computed(() => [read(across.value), read(down.value)] as const)
 const count = computed(() => {
   const [a, b] = stops.value
@@ -44,13 +46,6 @@ const count = computed(() => {
 /** Every combination of two settings, side by side. */
 export function Grid() {
   const words = t.value.grid
-  useEffect(() => {
-    const { samplers = [] } = facts.peek() ?? {}
-    startValues.sampler ||= samplers
-      .slice(0, 3)
-      .map((s) => s.name)
-      .join(", ")
-  }, [])
   return (
     <section class="view grid" aria-labelledby="grid-title">
       <header class="view-head">
@@ -98,8 +93,8 @@ export function Grid() {
 function Problems() {
   const words = t.value.grid
   const bad = stops.value.find((s) => "bad" in s)
-  const text =
-    bad && "bad" in bad ? words.bad(bad.bad) : count.value > most ? words.tooMany(count.value, most) : ""
+  const tooMany = count.value > most ? words.tooMany(count.value, most) : ""
+  const text = bad && "bad" in bad ? words.bad(bad.bad) : count.value === 0 ? words.none : tooMany
   return (
     <span class="problem" role="status">
       {text}
@@ -117,6 +112,7 @@ function AxisFields({
   onChange: (axis: Axis) => void
 }) {
   const words = t.value.grid
+  const helps: Partial<Record<AxisId, string>> = { words: words.replace, size: words.sizeHelp }
   const options = [{ id: "", name: words.nothing }, ...axisIds.map((id) => ({ id, name: words.axes[id] }))]
   return (
     <div class="axis">
@@ -124,15 +120,15 @@ function AxisFields({
         label={label}
         value={axis.id}
         options={options}
-        onChange={(id) => onChange({ id: id as Axis["id"], text: id ? startValues[id as AxisId] : "" })}
+        onChange={(id) => onChange({ id: id as Axis["id"], text: null })}
       />
       {axis.id !== "" && (
-        <Field label={words.values} help={axis.id === "words" ? words.replace : words.valuesHelp}>
+        <Field label={words.values} help={helps[axis.id] ?? words.valuesHelp}>
           {(ids) => (
             <input
               {...ids}
               class="text"
-              value={axis.text}
+              value={textOf(axis)}
               onInput={(event) => onChange({ ...axis, text: event.currentTarget.value })}
             />
           )}

@@ -8,8 +8,9 @@ import { Icon } from "../parts/icon.tsx"
 import { calm } from "../state/prefs.ts"
 import { link } from "../state/route.ts"
 import { doing } from "../state/say.ts"
+import type { Size } from "../state/sizes.ts"
 import { type Steps, stepsOf } from "../state/steps.ts"
-import { studio } from "../state/store.ts"
+import { facts, studio } from "../state/store.ts"
 import type { Print, PromptToken, Study } from "../studio/types.ts"
 import { number, t } from "../text/index.ts"
 import { AttentionMaps } from "./attention.tsx"
@@ -70,8 +71,16 @@ function useFrames(steps: readonly Step[] | null): readonly Frame[] | null {
   return frames
 }
 
+/** Sides of the latents that the decoder read; null where that is not known any more. */
+function latentsOf({ width, height, recipe }: Print, study: Study | null): Size | null {
+  const factor = facts.value?.models.find(({ id }) => id === recipe.model)?.factor
+  if (factor === undefined) return study
+  return { width: Math.round(width / factor), height: Math.round(height / factor) }
+}
+
 function Story({ print }: { print: Print }) {
   const { tokens, frames, study, keep } = useStudy(print)
+  const latents = latentsOf(print, study)
   const words = t.value.how
   return (
     <article class="view how" aria-labelledby="how-title">
@@ -100,12 +109,11 @@ function Story({ print }: { print: Print }) {
       <Chapter
         number={4}
         title={words.decode}
-        text={words.decodeText(
-          print.width,
-          print.height,
-          Math.round(print.width / 8),
-          Math.round(print.height / 8),
-        )}
+        text={
+          latents
+            ? words.decodeText(print.width, print.height, latents.width, latents.height)
+            : words.decodePlain
+        }
       >
         <div class="decode">
           {frames?.at(-1) && (
@@ -166,7 +174,8 @@ function Film({ frames, print }: { frames: readonly Frame[]; print: Print }) {
     if (!playing.value && at.value >= frames.length - 1) at.value = 0
     playing.value = !playing.value
   }
-  const label = useComputed(() => t.value.how.step(at.value + 1, frames.length))
+  // a step that went by unseen has no frame
+  const label = useComputed(() => t.value.how.step(frames[at.value]!.step, frames.at(-1)!.step))
   return (
     <div class="film">
       <img
@@ -208,6 +217,8 @@ function Again({ print, keep }: { print: Print; keep: (study: Study) => void }) 
   const at = useSignal<{ step: number; steps: number } | null>(null)
   const words = t.value.how
   const run = studio().study(print)
+  // what has no model was enlarged without one
+  if (print.recipe.model === undefined) return <p class="note">{words.attentionEnlarged}</p>
   if (!run) return <p class="note">{words.attentionNone}</p>
   const draw = async () => {
     at.value = { step: 0, steps: 0 }

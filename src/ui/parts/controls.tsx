@@ -65,7 +65,8 @@ interface SliderProps {
   readonly value: number | undefined
   /** Shown, and slid from, while there is no value. */
   readonly rest: number
-  readonly restText?: string
+  /** Words for standing at `rest`; the number is left out where it is not `exact`. */
+  readonly restNote?: { readonly text: string; readonly exact: boolean }
   readonly min: number
   readonly max: number
   readonly step: number
@@ -75,9 +76,12 @@ interface SliderProps {
 }
 
 /** One quantity: a slider that says its value. */
-export function Slider({ label, value, rest, restText, min, max, step, help, show, onChange }: SliderProps) {
+export function Slider({ label, value, rest, restNote, min, max, step, help, show, onChange }: SliderProps) {
   const at = value ?? rest
-  const text = value === undefined && restText ? restText : (show ?? String)(at)
+  const shown = (show ?? String)(at)
+  const note = value === undefined ? restNote : undefined
+  const text = note ? [note.exact && shown, note.text].filter(Boolean).join(" · ") : shown
+  const share = max > min ? Math.min(1, Math.max(0, (at - min) / (max - min))) : 0
   const take = (event: TargetedEvent<HTMLInputElement>) => onChange(Number(event.currentTarget.value))
   return (
     <Field label={label} help={help}>
@@ -91,7 +95,7 @@ export function Slider({ label, value, rest, restText, min, max, step, help, sho
             step={step}
             value={at}
             aria-valuetext={text}
-            style={{ "--at": `${((at - min) / (max - min)) * 100}%` }}
+            style={{ "--at": `${share * 100}%` }}
             onInput={take}
           />
           <output for={ids.id}>{text}</output>

@@ -1,19 +1,20 @@
 import { computed, signal } from "@preact/signals"
 import type { Order, Print, Recipe } from "../studio/types.ts"
-import { mostFrom } from "./sizes.ts"
-import { modelOf } from "./store.ts"
+import { resizedFile } from "./bitmap.ts"
+import { chosenSize, nativeSize, ownSize, type Size } from "./sizes.ts"
+import { facts, modelOf } from "./store.ts"
 
 /** A picture the next one starts from, with its address for showing. */
-export interface StartPicture {
+export interface StartPicture extends Size {
   readonly blob: Blob
   readonly url: string
-  readonly width: number
-  readonly height: number
 }
 
 /** What the reader is writing; absent fields are the model's choice. */
 export const recipe = signal<Recipe>({ prompt: "" })
 export const start = signal<StartPicture | null>(null)
+/** A large start picture is drawn at its own size instead of its model's. */
+export const keepSize = signal(false)
 
 export const change = (some: Partial<Recipe>): void => {
   recipe.value = { ...recipe.value, ...some }
@@ -56,13 +57,20 @@ export function setStart(next: StartPicture | null): void {
   const old = start.value
   if (old && old.url !== next?.url) URL.revokeObjectURL(old.url)
   start.value = next
+  keepSize.value = false
 }
 
-/** Sides that models can draw: multiples of 8 within the limit, near the picture's own shape. */
-export function fittingSize(width: number, height: number, most: number): { width: number; height: number } {
-  const scale = Math.min(1, most / Math.max(width, height))
-  const side = (v: number) => Math.max(64, Math.round((v * scale) / 8) * 8)
-  return { width: side(width), height: side(height) }
+/** The two sizes in which a picture can be drawn again: about its model's area, and its own as far as that goes. */
+export function sizesFor(picture: Size, from: Pick<Recipe, "model">): { native: Size; own: Size } {
+  const most = facts.value?.limits ?? { side: 2048, pixels: 2048 ** 2 }
+  const own = ownSize(picture, most)
+  return { native: nativeSize(own, modelOf(from) ?? { width: 512, height: 512 }), own }
+}
+
+/** The size that is drawn after this picture as the recipe stands. */
+export function sizeAfter(picture: Size): Size {
+  const { native, own } = sizesFor(picture, recipe.value)
+  return chosenSize(keepSize.value ? own : native, recipe.value)
 }
 
 /** Makes a file the start picture. @throws where the browser cannot read it */
@@ -85,15 +93,23 @@ export function reuse(print: Print): void {
   setStart(null)
 }
 
+/** A picture as it goes out to be drawn again: what is much larger than that is made smaller here. */
+export async function fileFor(blob: Blob, picture: Size, size: Size): Promise<Blob> {
+  if (size.width > picture.width - 8 && size.height > picture.height - 8) return blob
+  const bitmap = await createImageBitmap(blob)
+  try {
+    return await resizedFile(bitmap, size)
+  } finally {
+    bitmap.close()
+  }
+}
+
 /** The order as it stands. */
-export function currentOrder(): Order {
+export async function currentOrder(): Promise<Order> {
   const { strength, ...rest } = recipe.value
   const from = start.value
   if (!from) return { recipe: rest }
-  const most = mostFrom(modelOf(rest)?.width ?? 512)
-  const size = rest.width && rest.height ? {} : fittingSize(from.width, from.height, most)
-  return {
-    recipe: { ...rest, ...size, strength: strength ?? 0.75 },
-    init: from.blob,
-  }
+  const size = sizeAfter(from)
+  const init = await fileFor(from.blob, from, size)
+  return { recipe: { ...rest, ...size, strength: strength ?? 0.75 }, init }
 }

@@ -1,6 +1,14 @@
 import { computed, signal } from "@preact/signals"
 
-const read = () => decodeURI(location.hash.replace(/^#\/?/, "")).split("/").filter(Boolean)
+function read(): string[] {
+  const path = location.hash.replace(/^#\/?/, "")
+  try {
+    return decodeURI(path).split("/").filter(Boolean)
+  } catch {
+    // an address that was cut within a letter
+    return []
+  }
+}
 const path = signal(read())
 addEventListener("hashchange", () => {
   path.value = read()
@@ -13,4 +21,14 @@ export const link = (...parts: readonly string[]): string => `#/${parts.map(enco
 
 export function go(...parts: readonly string[]): void {
   location.hash = link(...parts)
+}
+
+/** Goes to where pictures are asked for, ready to write. */
+export function goWrite(): void {
+  const write = () => document.getElementById("prompt")?.focus()
+  if (route.peek().view === "create") write()
+  else {
+    addEventListener("hashchange", () => setTimeout(write), { once: true })
+    go("create")
+  }
 }

@@ -17,6 +17,7 @@ import {
   jobOf,
   phaseOf,
   printOf,
+  recipeOf,
   type WireImage,
   type WireInfo,
   type WireJob,
@@ -75,6 +76,14 @@ export class HttpStudio implements Studio {
 
   async cancel(id: string): Promise<void> {
     await this.ask("DELETE", `/api/jobs/${id}`)
+  }
+
+  async again(id: string): Promise<Job> {
+    const { request } = await this.ask<WireJob>("GET", `/api/jobs/${id}`)
+    if (request.kind !== "enlarge") return this.submit({ recipe: recipeOf(request) })
+    const { init: picture, upscalers: [upscaler] = [], to } = request
+    const body = { picture, factor: to?.factor, upscaler }
+    return this.keep(jobOf(await this.ask<WireJob>("POST", "/api/enlarge", body)))
   }
 
   readonly move = async (id: string, before: string | null): Promise<void> => {

@@ -4,6 +4,8 @@ export interface Studio {
   /** Queues one order; its job is in the list when the promise resolves. */
   submit(order: Order): Promise<Job>
   cancel(id: string): Promise<void>
+  /** Queues the same once more: what failed may do better. */
+  again(id: string): Promise<Job>
   /** Puts a queued job before another, or last where `before` is null. Absent where the queue's order is fixed. */
   readonly move?: (id: string, before: string | null) => Promise<void>
   /** Calls back with every job that is unfinished, whenever one changes; returns the way to stop. */
@@ -39,6 +41,8 @@ export interface Facts {
   readonly limits: {
     readonly side: number
     readonly pixels: number
+    /** Pixels of a picture that is enlarged without drawing. */
+    readonly enlarged: number
     readonly prompt: number
     readonly steps: number
     readonly count: number
@@ -61,6 +65,8 @@ export interface ModelFacts {
   /** Its own choice of steps and guidance scale. */
   readonly steps: number
   readonly cfg: number
+  /** Pixels per latent along a side. */
+  readonly factor: number
   /** Why the model is set aside, or null. */
   readonly setAside: string | null
 }

@@ -21,6 +21,10 @@ export interface WireRequest {
   init?: { upload: string } | { image: string }
   mask?: { upload: string } | { image: string }
   group?: string
+  /** Of jobs that do not draw what they are asked for, such as `enlarge`, with what these need. */
+  kind?: string
+  upscalers?: string[]
+  to?: { factor?: number }
 }
 
 export interface WireImage {
@@ -89,7 +93,14 @@ export interface WireInfo {
   version: string
   samplers: { id: string; label: string }[]
   schedules: { id: string; label: string }[]
-  limits: { pixels: number; side: number; steps: number; count: number; promptLength: number }
+  limits: {
+    pixels: number
+    side: number
+    steps: number
+    count: number
+    promptLength: number
+    uploadPixels: number
+  }
   defaultModel: string | null
 }
 
@@ -103,6 +114,7 @@ export interface WireModels {
     height: number
     steps: number
     cfg: number
+    factor: number
     default: boolean
     setAside: { until: number; crashes: number } | null
   }[]
@@ -122,12 +134,12 @@ export function factsOf(info: WireInfo, { models, loras, upscalers }: WireModels
     loras,
     upscalers: [{ id: "Lanczos", name: "Lanczos" }, ...upscalers],
     can: { edit: true, feather: true },
-    limits: { ...info.limits, prompt: info.limits.promptLength },
+    limits: { ...info.limits, prompt: info.limits.promptLength, enlarged: info.limits.uploadPixels },
   }
 }
 
 /** A request as the page's recipe; what the page has no field for, start pictures among it, is kept along. */
-export function recipeOf(request: Partial<WireRequest> & { kind?: string }): Recipe {
+export function recipeOf(request: Partial<WireRequest>): Recipe {
   const { group: _, kind, ...rest } = request
   const known: Record<string, unknown> = {}
   const more: Record<string, unknown> = {}

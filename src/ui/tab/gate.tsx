@@ -4,7 +4,7 @@ import type { StableDiffusion, WebModel } from "../../web.ts"
 import { Button, Field } from "../parts/controls.tsx"
 import { Icon } from "../parts/icon.tsx"
 import { Plate } from "../plate/plate.tsx"
-import { complain, doing } from "../state/say.ts"
+import { complain, doing, toast } from "../state/say.ts"
 import { connect } from "../state/store.ts"
 import { number, t } from "../text/index.ts"
 import {
@@ -43,6 +43,12 @@ async function use(
 async function take(from: WebModel): Promise<void> {
   const sd = await use((on) => openModel(from, keep.value, on))
   if (sd && keep.value) await keepModel(sd.name, from).catch(complain)
+}
+
+/** A model behind an address as the reader wrote it. */
+async function takeFrom(written: string): Promise<void> {
+  if (!URL.canParse(written, document.baseURI)) return toast(t.value.tab.urlBad, { kind: "error" })
+  await take(new URL(written, document.baseURI).href)
 }
 
 async function choose(folder: boolean): Promise<void> {
@@ -131,7 +137,7 @@ function Ways({ embedded }: { embedded: string }) {
         class="with-button"
         onSubmit={(event) => {
           event.preventDefault()
-          if (url.value.trim()) doing(take(new URL(url.value.trim(), document.baseURI).href))
+          if (url.value.trim()) doing(takeFrom(url.value.trim()))
         }}
       >
         <Field label={words.url}>

@@ -29,6 +29,7 @@ import type {
   StudioEvent,
   Study,
 } from "../studio/types.ts"
+import { enlargedFile } from "./enlarge.ts"
 
 /** A picture as this browser keeps it. */
 interface Kept {
@@ -44,7 +45,8 @@ interface Kept {
 
 interface Waiting {
   job: Job
-  readonly order: Order
+  /** Makes its pictures and keeps them; the ids of these. */
+  readonly make: (entry: Waiting) => Promise<readonly string[]>
   readonly stop: AbortController
 }
 
@@ -59,6 +61,8 @@ export class TabStudio implements Studio {
   private readonly sd: StableDiffusion
   private readonly waiting: Waiting[] = []
   private readonly urls = new Map<string, string>()
+  /** What failed, for another try in the same visit. */
+  private readonly failed = new Map<string, Waiting>()
   private tell: (event: StudioEvent) => void = () => {}
   private busy = false
 
@@ -77,25 +81,40 @@ export class TabStudio implements Studio {
           family: this.sd.files.family,
           variant: "base",
           ...this.sd.defaults,
+          factor: this.sd.factor,
           setAside: null,
         },
       ],
       samplers: samplerIds.map(named),
       schedules: scheduleIds.map(named),
       loras: [],
-      upscalers: [],
+      upscalers: [{ id: "Lanczos", name: "Lanczos" }],
       can: { edit: true, feather: true },
-      limits: { side: 2048, pixels: 1024 * 1024, prompt: 8192, steps: 150, count: 4 },
+      limits: { side: 2048, pixels: 1024 * 1024, enlarged: 2048 * 2048, prompt: 8192, steps: 150, count: 4 },
     }
   }
 
   async submit(order: Order): Promise<Job> {
     const { width, height } = this.sd.defaults
     const seed = order.recipe.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!
+    const recipe = { width, height, ...order.recipe, seed, model: this.sd.name }
+    return this.enqueue(recipe, (entry) => this.draw(entry, order))
+  }
+
+  readonly enlarge = async (id: string, factor: number): Promise<Job> => {
+    const { picture, infotext, recipe } = await this.row(id)
+    // it is not drawn: of its recipe only what it shows goes on
+    const about = { prompt: recipe.prompt, negative: recipe.negative, seed: recipe.seed }
+    return this.enqueue(about, async () => [
+      await this.put({ ...(await enlargedFile(picture, factor)), recipe: about, infotext }),
+    ])
+  }
+
+  private enqueue(recipe: Recipe, make: Waiting["make"]): Job {
     const job: Job = {
       id: newId(),
       state: "queued",
-      recipe: { width, height, ...order.recipe, seed, model: this.sd.name },
+      recipe,
       position: this.waiting.length + 1,
       progress: 0,
       step: 0,
@@ -106,7 +125,7 @@ export class TabStudio implements Studio {
       prints: [],
       error: null,
     }
-    this.waiting.push({ job, order, stop: new AbortController() })
+    this.waiting.push({ job, make, stop: new AbortController() })
     this.tell({ type: "job", job })
     void this.run()
     return job
@@ -123,6 +142,12 @@ export class TabStudio implements Studio {
     this.places()
   }
 
+  async again(id: string): Promise<Job> {
+    const entry = this.failed.get(id)
+    if (!entry) throw new Error(`no job ${id}`)
+    return this.enqueue(entry.job.recipe, entry.make)
+  }
+
   readonly move = async (id: string, before: string | null): Promise<void> => {
     const from = this.waiting.findIndex(({ job }) => job.id === id && job.state === "queued")
     if (from < 0) return
@@ -137,9 +162,9 @@ export class TabStudio implements Studio {
     return this.sd.tokens(prompt)
   }
 
-  /** Pictures that were drawn from another one are not: the tab does not keep that. */
+  /** Pictures that were drawn or enlarged from another one are not: the tab does not keep that. */
   study(print: Print) {
-    if (print.recipe.strength !== undefined) return null
+    if (print.recipe.strength !== undefined || print.recipe.model === undefined) return null
     return async (on: (step: number, steps: number) => void): Promise<Study> => {
       const { loras: _, more: _m, model: __, count: ___, ...ask } = print.recipe
       const steps: { step: number; picture: Blob }[] = []
@@ -233,33 +258,39 @@ export class TabStudio implements Studio {
     if (this.busy) return
     this.busy = true
     for (let entry = this.waiting[0]; entry; entry = this.waiting[0]) {
-      await this.draw(entry)
+      await this.work(entry)
       this.waiting.splice(this.waiting.indexOf(entry), 1)
       this.places()
     }
     this.busy = false
   }
 
-  private async draw(entry: Waiting): Promise<void> {
+  private async work(entry: Waiting): Promise<void> {
     this.change(entry, { state: "running", position: 0, phase: "load" })
-    const began = performance.now()
     try {
-      const ask = await request(entry)
-      const generation = this.sd.generate(ask, { signal: entry.stop.signal })
-      for await (const step of generation) await this.show(entry, step, began)
-      const { images } = await generation
-      const prints: string[] = []
-      for (const image of images) {
-        if (ask.init && ask.mask) soften(image.picture, ask.init, ask.mask, entry.order.feather ?? 0)
-        prints.push(await this.keep(entry, image))
-      }
+      const prints = await entry.make(entry)
       this.change(entry, { state: "done", progress: 1, prints })
       this.tell({ type: "prints" })
     } catch (error) {
       if (entry.stop.signal.aborted) return this.change(entry, { state: "cancelled" })
       const { code = "UNKNOWN", message, hint } = error as AquatintError
       this.change(entry, { state: "failed", error: { code, message, hint } })
+      this.failed.set(entry.job.id, entry)
     }
+  }
+
+  private async draw(entry: Waiting, order: Order): Promise<string[]> {
+    const began = performance.now()
+    const ask = await request(entry.job, order)
+    const generation = this.sd.generate(ask, { signal: entry.stop.signal })
+    for await (const step of generation) await this.show(entry, step, began)
+    const { images } = await generation
+    const prints: string[] = []
+    for (const image of images) {
+      if (ask.init && ask.mask) soften(image.picture, ask.init, ask.mask, order.feather ?? 0)
+      prints.push(await this.keep(entry, image))
+    }
+    return prints
   }
 
   private async show(entry: Waiting, step: GenerateStep, began: number): Promise<void> {
@@ -277,16 +308,19 @@ export class TabStudio implements Studio {
   }
 
   private async keep(entry: Waiting, image: GeneratedImage): Promise<string> {
-    const id = newId()
     const { width, height, seed, infotext } = image
     const recipe = { ...entry.job.recipe, count: undefined, seed }
-    const picture = await image.blob("png")
-    await kept.put({ id, created: Date.now(), width, height, recipe, infotext, picture, deleted: null })
+    return this.put({ width, height, recipe, infotext, picture: await image.blob("png") })
+  }
+
+  private async put(row: Omit<Kept, "id" | "created" | "deleted">): Promise<string> {
+    const id = newId()
+    await kept.put({ ...row, id, created: Date.now(), deleted: null })
     return id
   }
 }
 
-async function request({ job, order }: Waiting) {
+async function request(job: Job, order: Order) {
   const { loras: _, more: _m, model: __, ...recipe } = job.recipe
   const read = async (blob: Blob | undefined): Promise<Picture | undefined> =>
     blob && decodeImage(new Uint8Array(await blob.arrayBuffer()))
