@@ -113,6 +113,25 @@ const groupNorm = (x: number[], groups: number): Case => ({
   },
 })
 
+/** Factors, then summands, of the channels: found from two points of the line that groupNorm is on each channel. */
+const groupAffine = (x: [number, number, number, number], groups: number): Case => ({
+  shapes: [x, [x[1]], [x[1]]],
+  attrs: { groups, eps: 1e-3 },
+  want: (a, scale, bias) => {
+    const [b, c, h, w] = x
+    const y = groupNorm(x, groups).want(a, scale, bias).data
+    const pairs = Array.from({ length: b * c }, (_, n) => {
+      const [first, last] = [n * h * w, (n + 1) * h * w - 1]
+      const factor = (y[last]! - y[first]!) / (a.data[last]! - a.data[first]!)
+      return [factor, y[first]! - factor * a.data[first]!] as const
+    })
+    const data = Array.from({ length: b }, (_, row) =>
+      [0, 1].flatMap((which) => pairs.slice(row * c, (row + 1) * c).map((pair) => pair[which]!)),
+    )
+    return { shape: [b, 2 * c, 1, 1], data: Float64Array.from(data.flat()) }
+  },
+})
+
 const slice = (x: number[], axis: number, start: number, end: number, step?: number): Case => ({
   shapes: [x],
   attrs: { axis, start, end, ...(step ? { step } : {}) },
@@ -425,6 +444,7 @@ export const cases: Record<Exclude<OpName, Leaf>, readonly Case[]> = {
       ref.elementwise((u, s, t) => u * s + t, ref.standardised(x, [x.shape.length - 1], 1e-3), scale, bias),
   })),
   groupNorm: [groupNorm([2, 4, 3, 2], 2), groupNorm([2, 6, 2, 2], 1), groupNorm([3, 4, 5], 4)],
+  groupAffine: [groupAffine([2, 4, 3, 2], 2), groupAffine([1, 6, 4, 5], 3)],
   softmax: [0, 1, 2].map((axis) => ({
     shapes: [[2, 3, 4]],
     attrs: { axis },
