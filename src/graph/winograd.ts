@@ -31,10 +31,21 @@ const toOutput = [
   [0, 1, -1, 8, -8, 1],
 ]
 
-/** A transform of both axes at once, as a constant of the given shape: the Kronecker product with itself. */
-function both(transform: readonly (readonly number[])[], shape: readonly number[]): Tensor {
+type Transform = readonly (readonly number[])[]
+
+const constants = new Map<Transform, Tensor>()
+
+/**
+ * A transform of both axes at once, as a constant of the shape that all its readers want: the Kronecker product with
+ * itself. Made once, since a U-Net asks for it hundreds of times.
+ */
+function both(transform: Transform, shape: readonly number[]): Tensor {
+  const known = constants.get(transform)
+  if (known) return known
   const rows = transform.flatMap((a) => transform.flatMap((b) => a.flatMap((x) => b.map((y) => x * y))))
-  return constant(Float32Array.from(rows), shape, "f32")
+  const made = constant(Float32Array.from(rows), shape, "f32")
+  constants.set(transform, made)
+  return made
 }
 
 /** Filters [o,i,3,3] at the points of the transform, [1,36,o,i]. */
