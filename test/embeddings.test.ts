@@ -51,7 +51,7 @@ test.each(cases)("$name: the prompt as diffusers embeds it", async ({ name, mode
 test("pictures name the embeddings whose words they hold by hash, and recipes read that", async () => {
   const sd = await load("sd1-tiny")
   const file = join(folder, "webui.safetensors")
-  const { sha256 } = (await inspect(file)).hashes
+  const sha256 = (await inspect(file)).hashes.sha256!
   const drawn = async (prompt: string, embeddings: GenerateRequest["embeddings"]) => {
     const { images } = await sd.generate({ prompt, steps: 1, width: 64, height: 64, embeddings })
     return images[0]!.infotext

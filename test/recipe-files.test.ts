@@ -16,7 +16,8 @@ const places = {
   word: ["embeddings/webui.safetensors", "embeddings/ink.safetensors"],
 } as const
 const at = (name: keyof typeof places) => join(library, places[name][1])
-const hashes = async (name: keyof typeof places) => (await inspect(at(name))).hashes
+const hashes = async (name: keyof typeof places) =>
+  (await inspect(at(name))).hashes as { sha256: string; autov2: string; autov3: string }
 
 const before = { ...process.env }
 beforeAll(async () => {
@@ -43,15 +44,16 @@ test("a file is found by any of its hashes, and read once", async () => {
   const read: string[] = []
   const find = async (hash: string) =>
     (await findByHash(hash, "lora", { reading: (path) => read.push(path) }))?.path ?? null
-  expect(await find(autov3!)).toBe(at("style"))
+  expect(await find(autov3)).toBe(at("style"))
   expect(read).toContain(at("style"))
   read.splice(0)
-  for (const hash of [autov2, sha256, sha256.toUpperCase(), `sha256:${sha256}`, autov3!])
+  for (const hash of [autov2, sha256, sha256.toUpperCase(), `sha256:${sha256}`, autov3])
     expect(await find(hash), hash).toBe(at("style"))
   expect(read).toEqual([])
   // of another kind of file, of another kind of hash, and none
   expect(await findByHash(autov2, "model")).toBeNull()
-  for (const hash of [`blake3:${sha256}`, "", "abc", "e3b0c442", "0".repeat(10)]) expect(await find(hash)).toBeNull()
+  for (const hash of [`blake3:${sha256}`, "", "abc", "e3b0c442", "0".repeat(10)])
+    expect(await find(hash)).toBeNull()
   // a file that was changed is read anew
   read.splice(0)
   copyFileSync(at("other"), at("style"))
@@ -88,15 +90,11 @@ test("another file of the name is told, and what is nowhere is missing", async (
   const found = await recipeFiles(recipe(line, "a fox <lora:brush:1>"), "embedded")
   expect(found).toMatchObject({ model: "fine", vae: null, refiner: null, embeddings: [] })
   expect(found.renamed.get("brush")).toBe(at("style"))
-  expect(found.said).toEqual([
-    `LoRA brush: the file here has another hash than the picture's, ${autov3}`,
-  ])
-  expect(found.missing).toEqual([
-    "VAE: gone.safetensors",
-    "Refiner: finer",
-    "textual inversion nowhere",
-  ])
+  expect(found.said).toEqual([`LoRA brush: the file here has another hash than the picture's, ${autov3}`])
+  expect(found.missing).toEqual(["VAE: gone.safetensors", "Refiner: finer", "textual inversion nowhere"])
   // the caller's own model, and the built-in one, look for nothing
   expect((await recipeFiles(recipe("Model: fine"), "mine", { chosen: true })).model).toBeNull()
-  expect((await recipeFiles(recipe("Model: embedded, Model hash: 0123456789"), "embedded")).model).toBe("embedded")
+  expect((await recipeFiles(recipe("Model: embedded, Model hash: 0123456789"), "embedded")).model).toBe(
+    "embedded",
+  )
 })

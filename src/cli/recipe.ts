@@ -1,6 +1,13 @@
 import { readFile } from "node:fs/promises"
 import type { Command } from "commander"
-import { AquatintError, type Recipe, type RecipeFiles, readMetadata, readRecipe, recipeFiles } from "../index.ts"
+import {
+  AquatintError,
+  type Recipe,
+  type RecipeFiles,
+  readMetadata,
+  readRecipe,
+  recipeFiles,
+} from "../index.ts"
 import type { Options } from "./generate.ts"
 
 /** What `generate` shall do, after a recipe had its say. */
@@ -45,7 +52,9 @@ export async function withRecipe(
       process.stderr.write(`not repeated: ${what}\n`)
     for (const line of files.said) process.stderr.write(`${line}\n`)
     if (!chosen && recipe.model.name !== null && files.model === null)
-      process.stderr.write(`its model, ${recipe.model.name}, is not in the library; drawn with ${options.model}\n`)
+      process.stderr.write(
+        `its model, ${recipe.model.name}, is not in the library; drawn with ${options.model}\n`,
+      )
   }
   const { prompt: theirs, ...settings } = recipe.request
   return {

@@ -81,14 +81,14 @@ export async function findByHash(
   const ways: ((entry: LibraryEntry) => Promise<boolean>)[] = [
     async ({ path, origin }) =>
       alike(origin?.sha256.toLowerCase(), digits) || (await drawnWith(path, digits, cache)),
-    async ({ path }) => isWhole((await remembered(path, await stampOf(path), cache)) ?? { sha256: "" }, digits),
+    async ({ path }) =>
+      isWhole((await remembered(path, await stampOf(path), cache)) ?? { sha256: "" }, digits),
     ({ path }) => isNoted(path, digits),
     async ({ path }) => {
       if (!(await remembered(path, await stampOf(path), cache))) reading?.(path)
       return isWhole(await hashesOf(path, cache), digits)
     },
   ]
-  for (const way of ways)
-    for (const entry of files) if (await way(entry).catch(() => false)) return entry
+  for (const way of ways) for (const entry of files) if (await way(entry).catch(() => false)) return entry
   return null
 }

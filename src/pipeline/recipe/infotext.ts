@@ -51,7 +51,10 @@ function hashesOf(
 ): Pick<Recipe, "hashes"> {
   const of = (prefix: string, own: Readonly<Record<string, string>> | undefined) => {
     const theirs = Object.entries(civitai).filter(([part]) => part.startsWith(prefix))
-    const all = { ...Object.fromEntries(theirs.map(([part, hash]) => [part.slice(prefix.length), hash])), ...own }
+    const all = {
+      ...Object.fromEntries(theirs.map(([part, hash]) => [part.slice(prefix.length), hash])),
+      ...own,
+    }
     return Object.keys(all).length > 0 ? all : undefined
   }
   const [loras, embeddings] = [of("lora:", loraHashes), of("embed:", embeddingHashes)]
