@@ -3,7 +3,15 @@ import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { layouts } from "../../src/cli/bench-model.ts"
-import { convert, decodeImage, inspect, type LoraRequest, StableDiffusion, writeRandomModel, writeSafetensors } from "../../src/index.ts"
+import {
+  convert,
+  decodeImage,
+  inspect,
+  type LoraRequest,
+  StableDiffusion,
+  writeRandomModel,
+  writeSafetensors,
+} from "../../src/index.ts"
 import { UNet, unetConfig } from "../../src/models/index.ts"
 import { expected } from "../../src/nn/index.ts"
 import { nodeEngine } from "../../src/runtime/node.ts"

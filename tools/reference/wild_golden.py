@@ -5,8 +5,8 @@
 
 `--webui` is a checkout of AUTOMATIC1111/stable-diffusion-webui 1.10, of which `modules/prompt_parser.py` is run, with the
 lark that its requirements name. That lark keeps equal readings in sets, so on some wild prompts Python's hash seed decides:
-A1111 itself then reads one prompt otherwise after a restart. Kept are prompts that three hash seeds read alike, those with
-the most signs; `--keep 0` keeps all, and beside each the readings of all seeds, for a sweep (`WILD_GOLDEN=file npx vitest run src/text`).
+A1111 itself then reads one prompt otherwise after a restart. Kept are prompts that three hash seeds read alike and that
+change on the way, those with the most signs; `--keep 0` keeps all, and beside each the readings of all seeds, for a sweep (`WILD_GOLDEN=file npx vitest run src/text`).
 """
 
 import argparse
@@ -28,7 +28,9 @@ parser.add_argument("--keep", type=int, default=20)
 parser.add_argument("--once", action="store_true", help="print the readings of this process's hash seed")
 options = parser.parse_args()
 rng = random.Random(options.seed)
-SIGNS = "[ ] ( ) : | [ ] ( ] \\( \\] , 1.5 :1.3) :0.5] [a:b: [x|y] -2 1e1 .5] 5.] :3] [cat: a cat 3 0.5".split() + ["b ", " "]
+SIGNS = ["[", "]", "(", ")", ":", "|", "a", "b ", "cat", "3", "0.5", " ", "\\(", "\\]", ",", "1.5", ":1.3)", ":0.5]", "[a:b:"]
+SIGNS += ["[x|y]", "[", "]", "(", "]", "-2", "1e1", ".5]", "5.]", ":3]", "[cat:"]
+TIMES = ["3", "0.5", " .25 ", "1.0", "12", "0", "-1", "1.5", "7 ", "x", "15"]
 
 
 def tree(depth):
@@ -44,25 +46,29 @@ def tree(depth):
         return "[" + tree(depth - 1) + "]"
     if draw < 0.86:
         before = rng.choice(["", tree(depth - 1) + ":", ":"])
-        return "[" + before + tree(depth - 1) + ":" + rng.choice(["3", "0.5", " .25 ", "1.0", "12", "0", "-1", "7 ", "x"]) + "]"
-    return "[" + "|".join(rng.choice([tree(depth - 1), ""]) for _ in range(rng.randrange(2, 5))) + "]"
+        return "[" + before + tree(depth - 1) + ":" + rng.choice(TIMES) + "]"
+    parts = [rng.choice([tree(depth - 1), tree(depth - 1), ""]) for _ in range(rng.randrange(2, 5))]
+    return "[" + "|".join(parts) + "]"
 
 
 def spoilt(text):
     """The same with signs lost or added."""
     signs = list(text)
     for _ in range(rng.randrange(1, 4)):
-        if signs and rng.random() < 0.5:
-            del signs[rng.randrange(len(signs))]
-        elif signs:
-            signs.insert(rng.randrange(len(signs)), rng.choice(SIGNS))
+        if not signs:
+            break
+        at = rng.randrange(len(signs))
+        if rng.random() < 0.5:
+            del signs[at]
+        else:
+            signs.insert(at, rng.choice(SIGNS))
     return "".join(signs)
 
 
 def prompts():
     for _ in range(options.count):
-        any_signs = "".join(rng.choice(SIGNS) for _ in range(rng.randrange(2, 14)))
-        yield (any_signs if rng.random() < 0.6 else spoilt(tree(4)))[:80]
+        any_signs = rng.random() < 0.6
+        yield ("".join(rng.choice(SIGNS) for _ in range(rng.randrange(2, 14))) if any_signs else spoilt(tree(4)))[:80]
 
 
 def readings(texts):
@@ -96,7 +102,7 @@ if options.once:
 seeds = [of_seed(seed) for seed in range(3)]
 rows = [[text, *({json.dumps(seed[i]): seed[i] for seed in seeds}.values())] for i, text in enumerate(texts)]
 if options.keep:
-    rows = [row for row in rows if len(row) == 2 and hardness(row[0])]
+    rows = [row for row in rows if len(row) == 2 and len(row[1]) > 1 and hardness(row[0])]
     rows = sorted(rows, key=lambda row: -hardness(row[0]))[: options.keep]
 about = {"seed": options.seed, "count": options.count, "lark": importlib.metadata.version("lark")}
 lines = ",\n".join(json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows)
