@@ -30,14 +30,7 @@ export async function withRecipe(
   options: Options,
   command: Command,
 ): Promise<Asked> {
-  if (options.from === undefined) {
-    if (prompt === undefined && options.prompts !== undefined) return { prompt: "", options }
-    if (prompt === undefined)
-      throw new AquatintError("USAGE", "missing required argument 'prompt'", {
-        hint: 'say what to draw: aquatint "a lighthouse at sunset"; or repeat a picture: --from picture.png',
-      })
-    return { prompt, options }
-  }
+  if (options.from === undefined) return { prompt: promptOf(prompt, options), options }
   const recipe = await recipeIn(options.from)
   const said = (key: keyof Options) => command.getOptionValueSource(key) === "cli"
   const own = Object.fromEntries(Object.entries(options).filter(([key]) => said(key as keyof Options)))
@@ -47,15 +40,15 @@ export async function withRecipe(
     chosen,
     reading: (path) => !options.json && process.stderr.write(`reading ${path} for its hash\n`),
   })
-  if (!options.json) {
-    for (const what of [...start.unmet, ...recipe.unmet, ...files.missing])
-      process.stderr.write(`not repeated: ${what}\n`)
-    for (const line of files.said) process.stderr.write(`${line}\n`)
-    if (!chosen && recipe.model.name !== null && files.model === null)
-      process.stderr.write(
-        `its model, ${recipe.model.name}, is not in the library; drawn with ${options.model}\n`,
-      )
-  }
+  const { name } = recipe.model
+  const lines = [
+    ...[...start.unmet, ...recipe.unmet, ...files.missing].map((what) => `not repeated: ${what}`),
+    ...files.said,
+    ...(!chosen && name !== null && files.model === null
+      ? [`its model, ${name}, is not in the library; drawn with ${options.model}`]
+      : []),
+  ]
+  if (!options.json) for (const line of lines) process.stderr.write(`${line}\n`)
   const { prompt: theirs, ...settings } = recipe.request
   return {
     prompt: prompt ?? theirs ?? "",
@@ -71,6 +64,15 @@ export async function withRecipe(
       ...own,
     } as Options,
   }
+}
+
+/** The prompt of a command without a picture to repeat; none where a file holds them. @throws USAGE */
+function promptOf(prompt: string | undefined, { prompts }: Options): string {
+  if (prompt !== undefined) return prompt
+  if (prompts !== undefined) return ""
+  throw new AquatintError("USAGE", "missing required argument 'prompt'", {
+    hint: 'say what to draw: aquatint "a lighthouse at sunset"; or repeat a picture: --from picture.png',
+  })
 }
 
 /** A recipe but for the files that the command line names itself. */
