@@ -10,7 +10,6 @@ export { type Picture, toRgb } from "./image/pixels.ts"
 export { type Preprocessor, preprocess, preprocessors } from "./image/preprocess.ts"
 export type { Sides } from "./image/region.ts"
 export { fit, resize } from "./image/resize.ts"
-export { findAdapter } from "./pipeline/adapter-files.ts"
 export type { AdapterReport } from "./pipeline/adapters.ts"
 export type { AttentionMaps, TokenMap } from "./pipeline/attention.ts"
 export { type WordMap, wordMaps } from "./pipeline/attention-words.ts"
@@ -34,8 +33,10 @@ export type { Preset } from "./pipeline/presets.ts"
 export { promptLoras } from "./pipeline/prompt.ts"
 export type { PromptReader, PromptToken, PromptTokens } from "./pipeline/prompt-tokens.ts"
 export { type ModelLayout, writeRandomModel } from "./pipeline/random-model.ts"
+export { type RecipeFiles, recipeFiles } from "./pipeline/recipe/files.ts"
 export { type Recipe, readRecipe } from "./pipeline/recipe/recipe.ts"
 export {
+  type EmbeddingRequest,
   type Fill,
   fills,
   type GenerateRequest,

@@ -8,6 +8,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -15,7 +16,7 @@ import {
 import { tmpdir } from "node:os"
 import { dirname, join, relative } from "node:path"
 import { afterAll, describe, expect, test } from "vitest"
-import { encodeImage, readMetadata, version } from "../src/index.ts"
+import { decodeImage, encodeImage, readMetadata, version } from "../src/index.ts"
 
 const root = join(import.meta.dirname, "..")
 const program = join(root, "dist", "bin", "aquatint.js")
@@ -166,6 +167,36 @@ describe("generate", () => {
     expect((await readMetadata(readFileSync(join(scratch, "more.png")))).parameters).toContain(
       "Denoising strength: 0.4",
     )
+  })
+
+  test("files that were renamed since are found by the hashes in a picture", async () => {
+    const library = join(scratch, "renamed")
+    const golden = join(root, "test/golden")
+    const put = (from: string, to: string) => {
+      mkdirSync(dirname(join(library, to)), { recursive: true })
+      copyFileSync(join(golden, from), join(library, to))
+    }
+    cpSync(join(golden, "models/sd1-tiny"), join(library, "checkpoints/first"), { recursive: true })
+    put("adapters/kohya/style.safetensors", "loras/brush.safetensors")
+    put("embeddings/webui.safetensors", "embeddings/ink.safetensors")
+    const env = { AQUATINT_MODELS: library }
+    const files = ["--lora", "brush=0.5", "--embedding", join(library, "embeddings/ink.safetensors")]
+    const first = await aquatint(
+      ["an ink fox", "-m", "first", "--steps", "2", "--seed", "4", ...files, "-o", "first.png"],
+      undefined,
+      env,
+    )
+    expect([first.code, first.err]).toEqual([0, expect.any(String)])
+    for (const [from, to] of [
+      ["loras/brush", "loras/pen"],
+      ["embeddings/ink", "embeddings/dye"],
+    ])
+      renameSync(join(library, `${from}.safetensors`), join(library, `${to}.safetensors`))
+    const again = await aquatint(["--from", "first.png", "-o", "second.png"], undefined, env)
+    expect([again.code, again.err]).toEqual([0, expect.stringContaining("LoRA brush: found by its hash as")])
+    expect(again.err).toContain("textual inversion ink: found by its hash as")
+    const pixels = async (name: string) => (await decodeImage(readFileSync(join(scratch, name)))).data
+    expect(await pixels("second.png")).toEqual(await pixels("first.png"))
   })
 
   test("a picture of a batch is the picture made alone", async () => {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, expect, test } from "vitest"
-import { StableDiffusion } from "../src/index.ts"
+import { type GenerateRequest, inspect, parseInfotext, readRecipe, StableDiffusion } from "../src/index.ts"
 import { nodeEngine } from "../src/runtime/node.ts"
 import { openSafetensors } from "../src/weights/open-file.ts"
 
@@ -45,6 +45,26 @@ test.each(cases)("$name: the prompt as diffusers embeds it", async ({ name, mode
         2e-4,
       )
   }
+  await sd.release()
+})
+
+test("pictures name the embeddings whose words they hold by hash, and recipes read that", async () => {
+  const sd = await load("sd1-tiny")
+  const file = join(folder, "webui.safetensors")
+  const sha256 = (await inspect(file)).hashes.sha256!
+  const drawn = async (prompt: string, embeddings: GenerateRequest["embeddings"]) => {
+    const { images } = await sd.generate({ prompt, steps: 1, width: 64, height: 64, embeddings })
+    return images[0]!.infotext
+  }
+  const written = await drawn("a webui fox", [file])
+  expect(written).toContain(`TI hashes: "webui: ${sha256.slice(0, 12)}"`)
+  expect(readRecipe({ parameters: written })?.hashes).toEqual({
+    embeddings: { webui: sha256.slice(0, 12) },
+  })
+  expect(await drawn("a webuis fox", [file])).not.toContain("TI hashes")
+  // under a word that is not its file's name
+  const other = await drawn("a <brush> fox", [{ file, word: "<brush>" }])
+  expect(parseInfotext(other).embeddingHashes).toEqual({ "<brush>": sha256.slice(0, 12) })
   await sd.release()
 })
 

@@ -74,7 +74,13 @@ const written: Record<string, [metadata: ImageMetadata, recipe: object]> = {
       parameters:
         "a fox\nSteps: 20, CFG scale: 7.000000, Seed: 42, Size: 512x512, Sampler: euler_a karras, RNG: cuda, Version: stable-diffusion.cpp",
     },
-    { request: { prompt: "a fox", steps: 20, cfg: 7, seed: 42, rng: "cuda" } },
+    {
+      request: {
+        ...{ prompt: "a fox", steps: 20, cfg: 7, seed: 42, rng: "cuda" },
+        ...{ sampler: "euler-a", schedule: "karras" },
+      },
+      unmet: [],
+    },
   ],
   aquatint: [
     {
@@ -123,7 +129,30 @@ test("start pictures, SD upscale and pictures enlarged afterwards", () => {
   })
   expect(of("Refiner: sd_xl_refiner_1.0 [7440042bbd], Refiner switch at: 0.8").refiner).toEqual({
     name: "sd_xl_refiner_1.0",
+    hash: "7440042bbd",
     at: 0.8,
   })
-  expect(of("VAE: vae-ft-mse.safetensors").unmet).toEqual(["VAE: vae-ft-mse.safetensors"])
+  expect(of("VAE hash: 735e4c3a44, VAE: sd/vae-ft-mse.safetensors").vae).toEqual({
+    name: "vae-ft-mse.safetensors",
+    hash: "735e4c3a44",
+  })
+  expect(of("VAE: None").vae).toBeUndefined()
+  // what Civitai's extension adds; A1111's own lists go before it
+  const hashes = '{"model": "6ce0161689", "lora:ink": "aabbccdd11", "embed:dot": "1122334455"}'
+  const civitai = of(`Lora hashes: "ink: 0123456789ab", Hashes: ${JSON.stringify(hashes)}`)
+  expect([civitai.model.hash, civitai.hashes]).toEqual([
+    "6ce0161689",
+    { loras: { ink: "0123456789ab" }, embeddings: { dot: "1122334455" } },
+  ])
+})
+
+test("what is repeated is not told, and what is not is", () => {
+  const of = (line: string) => readRecipe({ parameters: `a fox\nSteps: 20, Seed: 1, Size: 64x64, ${line}` })!
+  expect(of("Token merging ratio: 0.5")).toMatchObject({ request: { tokenMerge: 0.5 }, unmet: [] })
+  for (const field of ["ENSD: 31337", "NGMS: 1", "Schedule max sigma: 20", "Mask mode: Inpaint not masked"])
+    expect(of(field).unmet).toEqual([field])
+  const cpp = (sampler: string) => of(`Sampler: ${sampler}, Version: stable-diffusion.cpp`)
+  expect(cpp("dpm++2m discrete").request).toMatchObject({ sampler: "dpmpp-2m", schedule: "normal" })
+  expect(cpp("ddim_trailing").request).toMatchObject({ sampler: "ddim", schedule: "trailing" })
+  expect(cpp("dpm++2mv2 karras").unmet).toEqual(["sampler dpm++2mv2 karras is not known"])
 })

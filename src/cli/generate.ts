@@ -1,19 +1,14 @@
-import { readFile } from "node:fs/promises"
 import { type Command, Option } from "commander"
 import {
   AquatintError,
   decodeImage,
+  type EmbeddingRequest,
   emphases,
-  findAdapter,
-  findInLibrary,
   type GenerateRequest,
   type GenerateResult,
   type LoadOptions,
   type LoraRequest,
   type Picture,
-  type Recipe,
-  readMetadata,
-  readRecipe,
   StableDiffusion,
   samplerIds,
   scheduleIds,
@@ -26,8 +21,9 @@ import { number } from "./options.ts"
 import { checkTarget, type OutputOptions, save, tell, writeTrace } from "./output.ts"
 import { Previews } from "./previews.ts"
 import { Progress } from "./progress.ts"
+import { fileBytes, tellOther, withRecipe } from "./recipe.ts"
 
-interface Options
+export interface Options
   extends Omit<
       GenerateRequest,
       "prompt" | "init" | "mask" | "loras" | "embeddings" | "controls" | "hires" | "sdUpscale" | "refiner"
@@ -44,7 +40,7 @@ interface Options
   device: "auto"
   dtype: NonNullable<LoadOptions["dtype"]>
   lora?: LoraRequest[]
-  embedding?: string[]
+  embedding?: (string | EmbeddingRequest)[]
   control?: string[]
   vae?: string
   preview?: string
@@ -145,7 +141,7 @@ function addOutputOptions(command: Command): void {
 }
 
 async function run(given: string | undefined, asked: Options, command: Command): Promise<void> {
-  const { prompt, options, program } = await withRecipe(given, asked, command)
+  const { prompt, options, program, renamed, drawn } = await withRecipe(given, asked, command)
   const target = await checkTarget(options)
   const plan = await many(await request(prompt, options), options)
   const sd = await StableDiffusion.load(options.model, {
@@ -154,6 +150,7 @@ async function run(given: string | undefined, asked: Options, command: Command):
     frugal: plan.asks.length === 1,
     vae: options.vae,
     preview: options.preview === undefined ? undefined : (options.previewVae ?? "beside"),
+    lora: (name) => renamed?.get(name),
   })
   const finer = await openRefiner(options, sd)
   const { refinerAt: at } = options
@@ -179,6 +176,7 @@ async function run(given: string | undefined, asked: Options, command: Command):
     const paths = await save(result.images, target, prompt, options)
     if (options.trace) await writeTrace(options.trace, result)
     await tell(sd, result, paths, options)
+    if (drawn && !options.json) tellOther(drawn, (await sd.facts).sha256, sd.files.path)
   } finally {
     progress?.done()
     await previews?.done()
@@ -201,115 +199,7 @@ async function openRefiner(
   }
 }
 
-/** A recipe's LoRAs beside those its prompt names: files that lie beside the model or in the library, and the others in words. */
-async function lorasOf(recipe: Recipe, model: string): Promise<{ found: LoraRequest[]; missing: string[] }> {
-  const found: LoraRequest[] = []
-  const missing: string[] = []
-  for (const { name, weight, text } of recipe.loras) {
-    const file = await findAdapter(name, model)
-    if (file === null) missing.push(`LoRA ${name} at ${weight}`)
-    else found.push({ file, weight, ...(text === undefined ? {} : { text }) })
-  }
-  return { found, missing }
-}
-
-/**
- * Fills in what a picture's metadata say, under what the command line says itself. What cannot be repeated is told.
- * @throws RECIPE_NONE, USAGE
- */
-async function withRecipe(
-  prompt: string | undefined,
-  options: Options,
-  command: Command,
-): Promise<{ prompt: string; options: Options; program?: Recipe["program"] }> {
-  if (options.from === undefined) {
-    if (prompt === undefined && options.prompts !== undefined) return { prompt: "", options }
-    if (prompt === undefined)
-      throw new AquatintError("USAGE", "missing required argument 'prompt'", {
-        hint: 'say what to draw: aquatint "a lighthouse at sunset"; or repeat a picture: --from picture.png',
-      })
-    return { prompt, options }
-  }
-  const recipe = readRecipe(await readMetadata(await fileBytes(options.from)))
-  if (!recipe)
-    throw new AquatintError("RECIPE_NONE", `${options.from} does not say how it was made`, {
-      hint: "programs leave this out of some files, and web sites take it away; give the prompt yourself",
-      file: options.from,
-    })
-  const start = startOf(recipe, options)
-  const own = Object.entries(options).filter(([key]) => command.getOptionValueSource(key) === "cli")
-  const { prompt: said, ...settings } = recipe.request
-  const { name } = recipe.model
-  const model = name !== null && (await findInLibrary(name, { kind: "model" })) ? name : options.model
-  const { found, missing } = await lorasOf(recipe, model)
-  const refiner = await refinerOf(recipe, options, missing)
-  if (!options.json) {
-    for (const what of [...start.unmet, ...recipe.unmet, ...missing])
-      process.stderr.write(`not repeated: ${what}\n`)
-    if (name !== null && model !== name && command.getOptionValueSource("model") !== "cli")
-      process.stderr.write(`its model, ${name}, is not in the library; drawn with ${model}\n`)
-  }
-  return {
-    prompt: prompt ?? said ?? "",
-    program: recipe.program,
-    options: {
-      ...options,
-      ...settings,
-      ...start.settings,
-      ...(recipe.dtype ? { dtype: recipe.dtype } : {}),
-      ...refiner,
-      lora: found,
-      model,
-      ...Object.fromEntries(own),
-    } as Options,
-  }
-}
-
-/** A recipe's refiner, where the library has it; else it is one of those missing. */
-async function refinerOf({ refiner }: Recipe, { refiner: own }: Options, missing: string[]) {
-  if (!refiner || own !== undefined) return {}
-  if (await findInLibrary(refiner.name, { kind: "model" }))
-    return { refiner: refiner.name, refinerAt: refiner.at }
-  missing.push(`Refiner: ${refiner.name}`)
-  return {}
-}
-
-/** What goes with a start picture, where the command line names one. */
-function startOf(
-  { start }: Recipe,
-  { init, mask }: Options,
-): { settings: Partial<Options>; unmet: string[] } {
-  if (!start) return { settings: {}, unmet: [] }
-  const { strength, mask: masked, sdUpscale, upscaler } = start
-  if (init === undefined)
-    return {
-      settings: {},
-      unmet: [`it began from another picture (strength ${strength}); name it with --init`],
-    }
-  const repainted = masked && Object.keys(masked).length > 0
-  return {
-    settings: {
-      strength,
-      ...(mask === undefined ? {} : masked),
-      ...(sdUpscale ? { sdUpscale: sdUpscale.scale ?? 2, tileOverlap: sdUpscale.overlap, upscaler } : {}),
-    },
-    unmet: repainted && mask === undefined ? ["it was repainted through a mask; name it with --mask"] : [],
-  }
-}
-
 const picture = async (path: string): Promise<Picture> => decodeImage(await fileBytes(path), {}, path)
-
-async function fileBytes(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path)
-  } catch (cause) {
-    throw new AquatintError("INPUT_FILE", `${path} cannot be read`, {
-      cause,
-      file: path,
-      hint: "name a PNG, JPEG or WebP file",
-    })
-  }
-}
 
 async function request(prompt: string, options: Options): Promise<GenerateRequest> {
   const {

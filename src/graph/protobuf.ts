@@ -3,6 +3,12 @@
 const text = new TextEncoder()
 
 function varint(out: number[], value: number | bigint): void {
+  if (typeof value === "number" && value >= 0 && value === (value | 0)) {
+    let small = value
+    for (; small > 0x7f; small >>= 7) out.push((small & 0x7f) | 0x80)
+    out.push(small)
+    return
+  }
   let v = BigInt.asUintN(64, BigInt(value))
   while (v > 0x7fn) {
     out.push(Number(v & 0x7fn) | 0x80)

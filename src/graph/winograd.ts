@@ -60,8 +60,20 @@ const kronecker = (a: Matrix, b: Matrix): Matrix =>
 const constantOf = (rows: Matrix, shape: readonly number[]): Tensor =>
   constant(Float32Array.from(rows.flat()), shape, "f32")
 
-const both = (transform: Matrix, shape: readonly number[]): Tensor =>
-  constantOf(kronecker(transform, transform), shape)
+const constants = new Map<string, Tensor>()
+
+/** A constant that is made once: a U-Net asks for each hundreds of times. */
+function known(name: string, make: () => Tensor): Tensor {
+  const found = constants.get(name) ?? make()
+  constants.set(name, found)
+  return found
+}
+
+const inputPoints = () =>
+  known("input", () => constantOf(kronecker(fromInput, fromInput), [points, 1, inputs, inputs]))
+const outputPlaces = () =>
+  known("output", () => constantOf(kronecker(toOutput, toOutput), [outputs ** 2, points]))
+const filterTaps = () => kronecker(fromFilter, fromFilter)
 
 /** Filters [o,i,3,3] at the points of the transform, [1,36,o,i]. */
 export function filterPoints(w: Tensor): Tensor {
@@ -71,20 +83,31 @@ export function filterPoints(w: Tensor): Tensor {
     .transpose([1, 0])
     .reshape([1, 9, o, i])
   // as a convolution, since a product would need a reshape, which copies what leaves a session
-  return taps.conv2d(both(fromFilter, [points, 9, 1, 1]), null)
+  return taps.conv2d(
+    known("filter", () => constantOf(filterTaps(), [points, 9, 1, 1])),
+    null,
+  )
 }
 
 /** The same inside a session that reads them at once; `doubled`: of the four phases, [1,36,4 o,i]. */
 export function passingPoints(w: Tensor, doubled = false): Tensor {
   const [o, i] = w.shape as [number, number]
   const taps = w.reshape([o * i, 9])
-  if (!doubled) return both(fromFilter, [points, 9]).linear(taps).reshape([1, points, o, i])
-  const pairs = phases.flatMap((p) => phases.map((q) => [p, q].map((phase) => times(fromFilter, phase))))
-  const all = pairs.map(([p, q]) => kronecker(p!, q!))
-  const rows = all[0]!.flatMap((_, point) => all.map((phase) => phase[point]!))
-  return constantOf(rows, [4 * points, 9])
+  if (!doubled)
+    return known("passing filter", () => constantOf(filterTaps(), [points, 9]))
+      .linear(taps)
+      .reshape([1, points, o, i])
+  return known("phases", fromPhases)
     .linear(taps)
     .reshape([1, points, 4 * o, i])
+}
+
+/** From nine taps to the points of the four phases, a point's phases side by side. */
+function fromPhases(): Tensor {
+  const [even, odd] = phases.map((phase) => times(fromFilter, phase)) as [Matrix, Matrix]
+  const all = [even, odd].flatMap((p) => [even, odd].map((q) => kronecker(p, q)))
+  const rows = Array.from({ length: points }, (_, point) => all.map((phase) => phase[point]!))
+  return constantOf(rows.flat(), [4 * points, 9])
 }
 
 /** From products at the points of four phases to 8 x 8 places. */
@@ -149,10 +172,10 @@ function strip(x: Tensor, u: Tensor, pads: readonly number[], height: Dim, doubl
   const o = (u.shape[2] as number) / phases
   const planes = x.reshape([mulDim(b, i), 1, h, w])
   // all tiles of a channel by one strided convolution
-  const seen = planes.conv2d(both(fromInput, [points, 1, inputs, inputs]), null, { stride: outputs, pads })
+  const seen = planes.conv2d(inputPoints(), null, { stride: outputs, pads })
   const v = seen.reshape([b, i, points, places]).transpose([0, 2, 1, 3])
   const products = u.matmul(v).reshape([b, points * phases, mulDim(o, places)])
-  const back = doubled ? toDoubled() : both(toOutput, [outputs ** 2, points])
+  const back = doubled ? known("doubled", toDoubled) : outputPlaces()
   const made = back.matmul(products).reshape([b, outputs ** 2 * phases * o, rows, columns])
   return apply("depthToSpace", [made], { factor: doubled ? 2 * outputs : outputs })
 }

@@ -64,12 +64,6 @@ async function inLibrary(name: string, what: keyof typeof folders): Promise<stri
   return entry?.path
 }
 
-/** The file of an adapter that a recipe names, beside the model or in the library; null where there is none. */
-export async function findAdapter(name: string, model: string): Promise<string | null> {
-  const path = (await findInLibrary(model, { kind: "model" }).catch(() => null))?.path ?? model
-  return findBeside(name, path, "adapter", true).catch(() => null)
-}
-
 /** A folder as PEFT and diffusers save an adapter or an embedding: its one file of weights. */
 async function weightsIn(folder: string): Promise<string | undefined> {
   const usual = ["pytorch_lora_weights", "adapter_model", "learned_embeds"]

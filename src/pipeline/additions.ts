@@ -9,7 +9,7 @@ import { type FileMarks, hasWord, marksOf } from "./file-marks.ts"
 import type { Networks } from "./networks.ts"
 import type { FileRef, OpenedFile, OtherFiles } from "./other-files.ts"
 import { type PromptPlan, planPrompts } from "./prompt.ts"
-import type { GenerateRequest } from "./request.ts"
+import type { EmbeddingRequest, GenerateRequest } from "./request.ts"
 import type { Settings } from "./settings.ts"
 
 /** What a request names beside the model: adapters, textual inversions, ControlNets; each file is opened once. */
@@ -94,11 +94,17 @@ export class Additions {
   private async words({ embeddings = [] }: GenerateRequest) {
     if (embeddings.length === 0) return { tokenizers: this.tokenizers, tables: undefined }
     const found: EmbeddingWord[] = []
-    for (const ref of embeddings) {
-      const { header, name, path, read } = await this.others.open(ref, "embedding")
+    for (const ask of embeddings) {
+      const { header, name, path, read } = await this.embedding(ask)
       found.push(...(await readEmbedding(header.tensors, this.networks.encoders, { stem: name, path, read })))
     }
     return withEmbeddings(this.tokenizers, found)
+  }
+
+  /** A textual inversion's file under the name that is its word. */
+  private async embedding(ask: FileRef | EmbeddingRequest): Promise<OpenedFile> {
+    if (typeof ask === "string" || ask instanceof Blob) return this.others.open(ask, "embedding")
+    return { ...(await this.others.open(ask.file, "embedding")), name: ask.word }
   }
 
   /** Hashes of the files that a picture was drawn with: embeddings whose words are in its prompts. */
@@ -108,8 +114,8 @@ export class Additions {
     active: readonly ActiveAdapter[],
   ): Promise<FileMarks> {
     const used: OpenedFile[] = []
-    for (const ref of embeddings) {
-      const file = await this.others.open(ref, "embedding")
+    for (const ask of embeddings) {
+      const file = await this.embedding(ask)
       const words = [file.name, ...file.header.tensors.keys()]
       if (words.some((word) => hasWord(`${prompt} ${negative}`, word))) used.push(file)
     }

@@ -1,15 +1,19 @@
 import { createHash } from "node:crypto"
 import { mkdir, open, readFile, rename, stat, writeFile } from "node:fs/promises"
 import { homedir } from "node:os"
-import { dirname, join } from "node:path"
+import { basename, dirname, join, resolve } from "node:path"
 import { scanFinite } from "../weights/finite.ts"
 import type { ModelFiles } from "../weights/model-files.ts"
 import type { TensorView } from "../weights/view.ts"
 import { type Vouched, vouched } from "./vouched.ts"
 
-interface Known {
-  [file: string]: { stamp: string; sha256: string }
+/** Hash of a file whose weights were found finite. */
+export interface KnownFile {
+  readonly stamp: string
+  readonly sha256: string
 }
+
+type Known = Partial<Record<string, KnownFile>>
 
 /** The user's cache folder for aquatint. */
 export const cacheFolder = (): string =>
@@ -30,12 +34,21 @@ export function vouch(files: ModelFiles, cache: string | null = cacheFolder()): 
   return vouched(look(files, index), async ({ known, fresh }, rest) => {
     for (const [file, stamp] of fresh) known[file] = { stamp, sha256: await hashOf(file, rest) }
     if (fresh.size > 0 && index !== null) await remember(index, known)
-    return { sha256: known[files.components.get("unet")!.files[0]!]!.sha256 }
+    const hashIn = (part: string) => known[files.components.get(part)!.files[0]!]!.sha256
+    const vae = otherVae(files)
+    return { sha256: hashIn("unet"), ...(vae === null ? {} : { vae: { name: vae, sha256: hashIn("vae") } }) }
   })
 }
 
+/** Name of an autoencoder that is not the model's own, as A1111 writes it; null where it is. */
+function otherVae({ path, components }: ModelFiles): string | null {
+  const file = components.get("vae")!.files[0]!
+  if (resolve(file).startsWith(resolve(path))) return null
+  return /^diffusion_pytorch_model\./.test(basename(file)) ? basename(dirname(file)) : basename(file)
+}
+
 async function look(files: ModelFiles, index: string | null): Promise<Look> {
-  const known = index === null ? {} : await recall(index)
+  const known: Known = index === null ? {} : await recall<KnownFile>(index)
   const views = [...files.components.values()].flatMap((c) => [...c.weights.values()])
   const byFile = new Map<string, TensorView[]>()
   for (const view of views) byFile.set(view.file, [...(byFile.get(view.file) ?? []), view])
@@ -84,16 +97,17 @@ async function hashOf(file: string, rest: () => Promise<void>): Promise<string> 
   }
 }
 
-async function recall(index: string): Promise<Known> {
+/** What a file of the cache folder remembers; nothing where it is missing or broken. */
+export async function recall<T extends object>(index: string): Promise<Partial<Record<string, T>>> {
   try {
-    return JSON.parse(await readFile(index, "utf8")) as Known
+    return JSON.parse(await readFile(index, "utf8")) as Record<string, T>
   } catch {
     return {}
   }
 }
 
 /** Writing is best effort: a cache that cannot be kept costs a second next time. */
-async function remember(index: string, known: Known): Promise<void> {
+export async function remember(index: string, known: object): Promise<void> {
   try {
     await mkdir(dirname(index), { recursive: true })
     await writeFile(`${index}.${process.pid}.tmp`, JSON.stringify(known))

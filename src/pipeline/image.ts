@@ -226,6 +226,8 @@ export class GeneratedImage {
       height: settings.height,
       modelHash: facts.sha256.slice(0, 10),
       model,
+      vaeHash: facts.vae?.sha256.slice(0, 10),
+      vae: facts.vae?.name,
       variationSeed: variation.strength > 0 ? (variation.seed + index) % 2 ** 32 : undefined,
       variationSeedStrength: variation.strength > 0 ? variation.strength : undefined,
       denoisingStrength: settings.init ? settings.strength : settings.hires?.strength,

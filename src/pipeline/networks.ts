@@ -351,7 +351,7 @@ export class Networks {
       const made = await program
       if (await made.patch(patches)) continue
       this.programs.delete(key)
-      this.left.set(key, await made.handOver())
+      this.left.set(key, made.handOver())
     }
   }
 

@@ -22,6 +22,12 @@ export interface LoraRequest {
   unet?: Strength
 }
 
+/** A textual inversion whose word is another than its file's name. */
+export interface EmbeddingRequest {
+  file: FileRef
+  word: string
+}
+
 export const inpaintAreas = ["whole", "masked"] as const
 /** How much of the picture inpainting draws. */
 export type InpaintArea = (typeof inpaintAreas)[number]
@@ -125,7 +131,7 @@ export interface GenerateRequest {
   /** Adapters, beside those that the prompt names as `<lora:name:weight>`; their weights add up. */
   loras?: readonly LoraRequest[]
   /** Textual inversions: paths, or names beside the model or in its `embeddings` folder; in browsers Files or Blobs. */
-  embeddings?: readonly FileRef[]
+  embeddings?: readonly (FileRef | EmbeddingRequest)[]
   /** ControlNets with their pictures. */
   controls?: readonly ControlRequest[]
   /** SDXL's refiner, or another model of the same latents, walks the rest of the way and decodes. */

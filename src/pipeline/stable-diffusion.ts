@@ -36,8 +36,8 @@ export interface LoadOptions {
   cache?: string | null
   /** Another VAE: a folder or file of AutoencoderKL or AutoencoderTiny (TAESD), with its own scaling factor. */
   vae?: string
-  /** The file that a prompt means by `<lora:NAME>`; default: one of that name beside the model. */
-  lora?: (name: string) => string | Promise<string>
+  /** The file that a prompt means by `<lora:NAME>`; where it says none, and by default: one of that name beside the model. */
+  lora?: (name: string) => string | undefined | Promise<string | undefined>
   /**
    * A small autoencoder (TAESD) that decodes previews: folder or file, or `beside` for the one that lies beside the model,
    * if there is one. Default: previews are rough.
@@ -107,8 +107,10 @@ async function addPreviewer(networks: Networks, files: ModelFiles, preview: stri
 
 /** Files that a request names beside the model. */
 function othersOf({ path: model }: ModelFiles, { lora }: LoadOptions): OtherFiles {
-  const find = async (name: string, what: "adapter" | "embedding", fromPrompt?: boolean) =>
-    fromPrompt && what === "adapter" && lora ? await lora(name) : findBeside(name, model, what, fromPrompt)
+  const find = async (name: string, what: "adapter" | "embedding", fromPrompt?: boolean) => {
+    const meant = fromPrompt && what === "adapter" ? await lora?.(name) : undefined
+    return meant ?? findBeside(name, model, what, fromPrompt)
+  }
   return {
     open: async (ref, what, fromPrompt) =>
       typeof ref === "string" ? openWeights(await find(ref, what, fromPrompt)) : refuseBlob(),

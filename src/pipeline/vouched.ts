@@ -4,6 +4,8 @@ import { fail } from "../errors.ts"
 export interface FileFacts {
   /** SHA-256 of the file that holds the denoiser, hexadecimal. */
   readonly sha256: string
+  /** The file of an autoencoder that is not the model's own. */
+  readonly vae?: { readonly name: string; readonly sha256: string }
 }
 
 /** What is found out about weight files beside the work on them. */

@@ -146,6 +146,10 @@ async function integersOf(
 const sources = (node: Tensor): string[] =>
   graphNodes({ outputs: { node } }).flatMap((n) => (n.op === "param" ? [nameOf(n)] : []))
 
+/** Names of the stored weights that go into any of the held ones. */
+export const sourcesOf = (made: ReadonlyMap<string, Tensor>): Set<string> =>
+  new Set([...made.values()].flatMap(sources))
+
 /** Those of the held weights that these stored weights go into. */
 export const madeFrom = (
   made: ReadonlyMap<string, Tensor>,

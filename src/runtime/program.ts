@@ -34,6 +34,7 @@ import {
   makeHeld,
   narrowWeights,
   type Patches,
+  sourcesOf,
 } from "./hold.ts"
 import { padConvolutions, unfuseAttention } from "./mend.ts"
 import { tryDevice } from "./trial.ts"
@@ -136,7 +137,8 @@ export class Program {
     if (!this.patches || !patches) return patches === undefined
     const changed = differences(this.patches, patches)
     const made = madeFrom(this.held.made, changed)
-    for (const name of changed) if (madeFrom(made, new Set([name])).size === 0) return false
+    const reached = sourcesOf(made)
+    for (const name of changed) if (!reached.has(name)) return false
     const old = this.giveUp([...made.keys()])
     const options = { ...this.options, patches }
     // factors of another rank have no room in those before
@@ -162,13 +164,16 @@ export class Program {
     return refs
   }
 
-  /** Releases the program but for what another of the same weights can go on with. */
-  async handOver(): Promise<Legacy> {
+  /**
+   * Releases the program but for what another of the same weights can go on with. The engine does so while the other is
+   * being traced: its calls are answered in order.
+   */
+  handOver(): Legacy {
     const touched = madeFrom(this.held.made, new Set(this.patches?.changes.keys()))
     const held = this.released
       ? {}
       : this.giveUp([...this.held.made.keys()].filter((name) => !touched.has(name)))
-    await this.release()
+    this.release().catch(() => {}) // an engine that is gone says so to the next call
     return { held, room: this.patches?.beside ?? new Set() }
   }
 
@@ -262,9 +267,11 @@ export class Program {
   async release(): Promise<void> {
     if (this.released) return
     this.released = true
-    for (const memo of this.memos.flat()) await this.forget(memo)
-    for (const part of this.parts) await this.drop(part)
-    await this.engine.free(Object.values(this.weights).map(({ ref }) => ref))
+    await Promise.all([
+      ...this.memos.flat().map((memo) => this.forget(memo)),
+      ...this.parts.map((part) => this.drop(part)),
+      this.free(Object.values(this.weights)),
+    ])
   }
 }
 
@@ -335,16 +342,22 @@ export async function compile(
   const held = await holdWeights(engine, lean, weights, hold)
   const stages = options.slow ? stage(held.graph, rates(options.slow, held)).stages : [held.graph]
   const parts: Part[] = []
+  const begun: (Promise<number> | null)[] = []
   try {
     for (const [i, part] of stages.entries()) {
       if (Object.keys(part.outputs).length === 0) continue
       const last = i === stages.length - 1
       const build = async () => engine.create(await specOf(part, held.stored, options, last))
-      const session = last && options.fleeting ? null : await build()
-      parts.push({ session, build, inputs: inputSpecs(part), outputs: Object.keys(part.outputs) })
+      const session = last && options.fleeting ? null : build()
+      begun.push(session)
+      // the engine builds one stage while the next is written, but for weights that come through our own memory
+      if (options.read) await session
+      parts.push({ session: null, build, inputs: inputSpecs(part), outputs: Object.keys(part.outputs) })
     }
+    for (const [i, session] of (await Promise.all(begun)).entries()) parts[i]!.session = session
   } catch (error) {
-    for (const { session } of parts) if (session !== null) await engine.release(session)
+    for (const made of await Promise.allSettled(begun))
+      if (made.status === "fulfilled" && made.value !== null) await engine.release(made.value)
     await engine.free(Object.values(held.weights).map(({ ref }) => ref))
     throw error
   }

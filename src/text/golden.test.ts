@@ -46,6 +46,15 @@ test("schedules and weights are A1111's", () => {
   expect(ours).toEqual(rows)
 })
 
+test("wild prompts, with brackets left open beside schedules, are read as A1111 reads them", () => {
+  // a row holds a prompt and its readings: A1111's parser has several where Python's hash seed decides
+  const path = process.env.WILD_GOLDEN ?? `${folder}/a1111-wild.json`
+  const { rows } = JSON.parse(readFileSync(path, "utf8")) as { rows: [string, ...[number, string][][]][] }
+  expect(rows.length).toBeGreaterThan(15)
+  for (const [text, ...readings] of rows)
+    expect(readings, text).toContainEqual(schedule(text, 10).map(({ end, text }) => [end, text]))
+})
+
 function runs(text: string): [string, number][] | null {
   try {
     return attention(text).map((run) => [run.text, run.weight])

@@ -49,7 +49,8 @@ export async function sha256File(path: string, options: { signal?: AbortSignal }
   return whole.digest("hex")
 }
 
-function hashV1(path: string): Promise<string> {
+/** A1111's old model hash (`FileHashes.autov1`), of 64 KiB. */
+export function hashV1(path: string): Promise<string> {
   return withFile(path, async ({ size, read }) => {
     const start = Math.min(size, 0x100000)
     const bytes = await read(start, Math.min(0x10000, size - start))

@@ -1,14 +1,24 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { convert, inspect, type LoraRequest, StableDiffusion, writeSafetensors } from "../../src/index.ts"
+import { layouts } from "../../src/cli/bench-model.ts"
+import {
+  convert,
+  decodeImage,
+  inspect,
+  type LoraRequest,
+  StableDiffusion,
+  writeRandomModel,
+  writeSafetensors,
+} from "../../src/index.ts"
 import { UNet, unetConfig } from "../../src/models/index.ts"
 import { expected } from "../../src/nn/index.ts"
 import { nodeEngine } from "../../src/runtime/node.ts"
 import { encodeHeader } from "../../src/weights/encode.ts"
 import { openSafetensors } from "../../src/weights/open-file.ts"
 import { relativeError } from "../golden-case.ts"
+import { serve } from "../server/harness.ts"
 
 const scratch = mkdtempSync(join(tmpdir(), "aquatint-int8-"))
 const at = (...name: string[]) => join(scratch, ...name)
@@ -36,6 +46,13 @@ beforeAll(async () => {
   })
   await writeSafetensors(at("model", ...file), tensors)
   await convert(at("model"), at("codes"), { dtype: "int8" })
+  // of the parts that single files are read with: CLIP's own vocabulary and width, DDIM's schedule
+  const { quick } = layouts
+  const unet = { ...quick.unet, block_out_channels: [64, 128, 128, 128] }
+  await writeRandomModel(at("usual"), { ...quick, unet })
+  await convert(at("usual"), at("usual-codes"), { dtype: "int8" })
+  mkdirSync(at("shelf"))
+  await convert(at("usual-codes"), at("shelf", "codes.safetensors"))
 })
 afterAll(async () => {
   await engine.close()
@@ -141,6 +158,34 @@ test("codes draw what their numbers draw, in integers, and with a LoRA beside th
       loras: [{ file: at("lora.safetensors"), weight }],
     })
     expect(relativeError(changed, await latents("baked"))).toBeLessThan(1e-4)
+  }
+})
+
+test("a single file of codes draws what its folder draws, in both types", async () => {
+  for (const dtype of ["fp32", "int8"] as const) {
+    const [folder, single] = [
+      await latents("usual-codes", dtype),
+      await latents("shelf/codes.safetensors", dtype),
+    ]
+    expect(relativeError(single, folder), dtype).toBeLessThan(1e-6)
+  }
+})
+
+test("the server draws with a single file of codes", async () => {
+  const server = await serve(["--models", at("shelf"), "--data", at("data")])
+  try {
+    const ask = { prompt: "a fox", steps: 2, width: 64, height: 64, seed: 3 }
+    const made = await fetch(`${server.url}/sdapi/v1/txt2img`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ ...ask, override_settings: { sd_model_checkpoint: "codes" } }),
+    })
+    expect(made.status, server.errors()).toBe(200)
+    const { images } = (await made.json()) as { images: string[] }
+    const { width, height } = await decodeImage(Buffer.from(images[0]!, "base64"))
+    expect([width, height]).toEqual([64, 64])
+  } finally {
+    await server.stop()
   }
 })
 

@@ -23,6 +23,7 @@ export function comfyRecipe(graph: Json): Recipe | null {
     (n) => amount(n.inputs.width) !== undefined && n.type.startsWith("Empty"),
   )
   const checkpoint = walk.back(sampler, "model", (n) => text(n.inputs.ckpt_name) !== undefined)
+  const vae = walk.vae()
   const { seed, unmet } = seedOf(walk.number(sampler, "seed") ?? walk.number(sampler, "noise_seed"))
   const [prompt, negative] = [walk.prompt(sampler, "positive"), walk.prompt(sampler, "negative")]
   return {
@@ -44,6 +45,7 @@ export function comfyRecipe(graph: Json): Recipe | null {
     }),
     ...(denoise < 1 ? { start: { strength: denoise } } : {}),
     model: { name: text(checkpoint?.inputs.ckpt_name) ?? null, hash: null },
+    ...(vae === undefined ? {} : { vae: { name: vae } }),
     loras: walk.loras(sampler),
     unmet: [
       ...unmet,
@@ -129,12 +131,23 @@ class Walk {
     return layer === undefined ? undefined : -layer
   }
 
-  loras(sampler: ComfyNode): { name: string; weight: number }[] {
-    const out: { name: string; weight: number }[] = []
+  /** File of the autoencoder that a VAELoader gives to a decoder. */
+  vae(): string | undefined {
+    for (const node of this.nodes.values()) {
+      const name = /^VAEDecode/.test(node.type) ? text(this.linked(node, "vae")?.inputs.vae_name) : undefined
+      if (name !== undefined) return name.split(/[\\/]/).at(-1)
+    }
+    return undefined
+  }
+
+  loras(sampler: ComfyNode): { name: string; weight: number; text?: number }[] {
+    const out: { name: string; weight: number; text?: number }[] = []
     let node = this.linked(sampler, "model")
     for (let i = 0; node && i < reach; i++) {
       const name = text(node.inputs.lora_name)
-      if (name !== undefined) out.unshift({ name, weight: amount(node.inputs.strength_model) ?? 1 })
+      const weight = amount(node.inputs.strength_model) ?? 1
+      const clip = node.type === "LoraLoaderModelOnly" ? 0 : (amount(node.inputs.strength_clip) ?? weight)
+      if (name !== undefined) out.unshift({ name, weight, ...(clip === weight ? {} : { text: clip }) })
       node = this.linked(node, "model")
     }
     return out

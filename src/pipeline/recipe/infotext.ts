@@ -5,11 +5,12 @@ import { emphases, syntaxes } from "../../text/prompt.ts"
 import { behaviour } from "../../version.ts"
 import type { HiresRequest } from "../hires.ts"
 import { fills, type GenerateRequest } from "../request.ts"
-import { type Program, present, type Recipe, seedOf } from "./recipe.ts"
+import { json, type Program, present, type Recipe, seedOf } from "./recipe.ts"
+import { sdcppSampler } from "./sdcpp.ts"
 
 /** Settings that a repeated picture would need and that are not repeated, by their key. */
 const ignored =
-  /^(Hires (checkpoint|Module|VAE)|ENSD|ControlNet|Token merging|Face restoration|Script|Eta$|Sigma|Noise multiplier|Clip skip L|FreeU)/
+  /^(Hires (checkpoint|Module|VAE)|ENSD|ControlNet|Token merging ratio hr|Face restoration|Script|Eta$|Sigma|Noise multiplier|Extra noise|Clip skip L|FreeU|NGMS|Skip Early CFG|Schedule (min|max|rho)|Beta schedule|Discard penultimate|SGM noise|UniPC|Conditional mask weight|Mask mode|VAE (En|De)coder|Downcast|Old prompt)/
 
 /** A1111's infotext as its program means it: noise of CUDA unless RNG says CPU, A1111's reading of sampler labels. */
 export function infotextRecipe(info: Infotext): Recipe | null {
@@ -19,6 +20,7 @@ export function infotextRecipe(info: Infotext): Recipe | null {
   const fields = new Map(info.extra)
   const own = program === "aquatint"
   const hires = hiresOf(info, own)
+  const civitai = civitaiHashes(fields.get("Hashes"))
   const began = info.denoisingStrength !== undefined && !hires
   return {
     program,
@@ -27,15 +29,35 @@ export function infotextRecipe(info: Infotext): Recipe | null {
     ...(own && fields.get("Compute type") === "int8" ? { dtype: "int8" as const } : {}),
     request: { ...requestOf(info, program), ...(hires ? { hires } : {}) },
     ...(began ? { start: startOf(info, fields) } : {}),
-    model: { name: info.model ?? null, hash: info.modelHash ?? null },
+    model: { name: info.model ?? null, hash: info.modelHash ?? civitai.model ?? null },
+    ...vaeOf(info, civitai.vae),
     ...refinerOf(fields),
     loras: own ? adaptersOf(fields.get("Adapters")) : [],
-    ...hashesOf(info),
+    ...hashesOf(info, civitai),
     unmet: unmetOf(info, fields, own),
   }
 }
 
-function hashesOf({ loraHashes: loras, embeddingHashes: embeddings }: Infotext): Pick<Recipe, "hashes"> {
+/** `Hashes: {"model": "...", "lora:NAME": "..."}`, which Civitai's extension adds: hashes by part. */
+function civitaiHashes(written: string | undefined): Readonly<Record<string, string>> {
+  const found = Object.entries(json(written) ?? {})
+  return Object.fromEntries(found.flatMap(([part, hash]) => (typeof hash === "string" ? [[part, hash]] : [])))
+}
+
+/** Hashes of the files beside the model: A1111's own lists, before Civitai's. */
+function hashesOf(
+  { loraHashes, embeddingHashes }: Infotext,
+  civitai: Readonly<Record<string, string>>,
+): Pick<Recipe, "hashes"> {
+  const of = (prefix: string, own: Readonly<Record<string, string>> | undefined) => {
+    const theirs = Object.entries(civitai).filter(([part]) => part.startsWith(prefix))
+    const all = {
+      ...Object.fromEntries(theirs.map(([part, hash]) => [part.slice(prefix.length), hash])),
+      ...own,
+    }
+    return Object.keys(all).length > 0 ? all : undefined
+  }
+  const [loras, embeddings] = [of("lora:", loraHashes), of("embed:", embeddingHashes)]
   return loras || embeddings ? { hashes: present({ loras, embeddings }) } : {}
 }
 
@@ -67,7 +89,7 @@ function requestOf(info: Infotext, program: Program): Recipe["request"] {
           guidanceEnd: number("Guidance end"),
         }
       : {}),
-    ...(own ? { sampler, schedule: info.scheduleType } : labelOf(sampler, info.scheduleType)),
+    ...(own ? { sampler, schedule: info.scheduleType } : labelOf(program, sampler, info.scheduleType)),
     ...variationOf(info),
     ...enlargedOf(fields),
     tiling: ({ True: "both", x: "x", y: "y" } as const)[fields.get("Tiling") as "x"],
@@ -83,10 +105,9 @@ function unmetOf(info: Infotext, fields: ReadonlyMap<string, string>, own: boole
     ...(drawnBy > behaviour
       ? [`it was drawn by a newer aquatint (behaviour ${drawnBy}, this one has ${behaviour})`]
       : []),
-    ...(sampler && !own && labelOf(sampler, info.scheduleType).sampler === undefined
+    ...(sampler && !own && labelOf(programOf(info), sampler, info.scheduleType).sampler === undefined
       ? [`sampler ${label} is not known`]
       : []),
-    ...(info.vae && info.vae !== "None" ? [`VAE: ${info.vae}`] : []),
     ...info.extra.filter(([key]) => ignored.test(key)).map(([key, value]) => `${key}: ${value}`),
   ]
 }
@@ -132,10 +153,18 @@ function startOf(info: Infotext, fields: ReadonlyMap<string, string>): NonNullab
 
 /** `Refiner: name [hash]`, as A1111 names the model of the last steps. */
 function refinerOf(fields: ReadonlyMap<string, string>): Pick<Recipe, "refiner"> {
-  const name = fileName(fields.get("Refiner")?.replace(/ \[[0-9a-f]*\]$/, ""))
+  const [, said, hash] = /^(.*?)(?: \[([0-9a-f]*)\])?$/.exec(fields.get("Refiner") ?? "") ?? []
+  const name = fileName(said)
   if (!name) return {}
   const at = numberIn(fields)("Refiner switch at")
-  return { refiner: at === undefined ? { name } : { name, at } }
+  return { refiner: { name, ...present({ hash: hash || undefined, at }) } }
+}
+
+/** The autoencoder that was chosen beside the model. */
+function vaeOf({ vae, vaeHash }: Infotext, theirs: string | undefined): Pick<Recipe, "vae"> {
+  const hash = vaeHash ?? theirs
+  const name = vae === "None" || vae === "Automatic" ? undefined : fileName(vae)
+  return name === undefined ? {} : { vae: { name, ...present({ hash }) } }
 }
 
 /** Adapters of our own pictures whose prompts have no tags for them. */
@@ -157,10 +186,12 @@ function noiseOf({ rng }: Infotext, program: Program): "cpu" | "cuda" {
 
 /** The sampler by a label that we read as A1111 does, with the schedule its table gives to "Automatic". */
 function labelOf(
+  program: Program,
   sampler: string | undefined,
   type: string | undefined,
 ): { sampler?: string; schedule?: string } {
   if (sampler === undefined) return {}
+  if (program === "sd.cpp") return sdcppSampler(sampler)
   const named = parseSamplerLabel(sampler, "a1111")
   if (!named) return {}
   const said = type && type !== "Automatic" ? parseScheduleLabel(type) : undefined
@@ -186,7 +217,7 @@ function hiresOf({ denoisingStrength, extra }: Infotext, own: boolean): HiresReq
   if (scale === undefined && !size) return undefined
   const label = fields.get("Hires sampler")
   const type = fields.get("Hires schedule type")
-  const sampler = own ? { sampler: label, schedule: type } : labelOf(label, type)
+  const sampler = own ? { sampler: label, schedule: type } : labelOf("a1111", label, type)
   const upscaler = fileName(fields.get("Hires upscaler"))
   const number = (key: string) => (fields.has(key) ? Number(fields.get(key)) : undefined)
   return present({

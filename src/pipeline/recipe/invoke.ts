@@ -26,6 +26,7 @@ const samplers: Readonly<Record<string, [sampler: string, schedule?: string]>> =
   ddim: ["ddim"],
   ddpm: ["ddpm"],
   deis: ["deis"],
+  deis_k: ["deis", "karras"],
   lcm: ["lcm"],
   tcd: ["tcd"],
   pndm: ["pndm"],
@@ -41,6 +42,7 @@ export function invokeRecipe(meta: Json): Recipe | null {
   const named = scheduler === undefined ? undefined : samplers[scheduler]
   const { seed, unmet } = seedOf(amount(meta.seed))
   const model = (meta.model ?? {}) as Json
+  const vae = text(((meta.vae ?? {}) as Json).name)
   const loras = (Array.isArray(meta.loras) ? meta.loras : []) as {
     model?: Json
     lora?: Json
@@ -66,6 +68,7 @@ export function invokeRecipe(meta: Json): Recipe | null {
     }),
     ...(amount(meta.strength) === undefined ? {} : { start: { strength: amount(meta.strength)! } }),
     model: { name: text(model.name) ?? text(model.model_name) ?? null, hash: text(model.hash) ?? null },
+    ...(vae === undefined ? {} : { vae: { name: vae } }),
     loras: loras.flatMap((l) => {
       const name = text(l.model?.name) ?? text(l.lora?.model_name)
       return name === undefined ? [] : [{ name, weight: amount(l.weight) ?? 1 }]

@@ -29,8 +29,10 @@ export interface Recipe {
   /** The picture began from another, which is not in its metadata: what goes with it. */
   readonly start?: StartRecipe
   readonly model: { readonly name: string | null; readonly hash: string | null }
+  /** An autoencoder that was not the model's own. */
+  readonly vae?: { readonly name: string; readonly hash?: string }
   /** The model that drew the last steps. */
-  readonly refiner?: { readonly name: string; readonly at?: number }
+  readonly refiner?: { readonly name: string; readonly hash?: string; readonly at?: number }
   /** LoRA files that were used beside those named in the prompt. */
   readonly loras: readonly { readonly name: string; readonly weight: Strength; readonly text?: Strength }[]
   /** The first digits of their files' hashes by name, LoRAs' and textual inversions' (A1111, aquatint). */
