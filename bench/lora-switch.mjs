@@ -1,7 +1,8 @@
 // What a change of LoRAs costs on Stable Diffusion 1.5: node bench/lora-switch.mjs MODEL [--rank 16] [--size 256] [--conv]
 // For each picture: seconds from the request to the end of its first step, and how much more that is than for the
 // same adapters again. The model lives on, as in the server or in one command of several prompts. The LoRAs are made up
-// (random factors beside every linear layer of the transformers; --conv: beside the 3x3 convolutions too).
+// (random factors beside every linear layer of the transformers; --conv: beside the 3x3 convolutions too). --expect loads
+// the model as the server does when it has LoRAs: with room for them from the start.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { loadavg, tmpdir } from "node:os"
 import { join } from "node:path"
@@ -17,6 +18,7 @@ const { values, positionals } = parseArgs({
     conv: { type: "boolean", default: false },
     rounds: { type: "string", default: "1" },
     dtype: { type: "string", default: "fp32" },
+    expect: { type: "boolean", default: false },
   },
 })
 const [model] = positionals
@@ -80,7 +82,8 @@ function makeLora(path, seed) {
 
 const folder = mkdtempSync(join(tmpdir(), "aquatint-switch-"))
 const files = { a: makeLora(join(folder, "a.safetensors"), 1), b: makeLora(join(folder, "b.safetensors"), 2) }
-const sd = await StableDiffusion.load(model, { device: "cpu", dtype: values.dtype })
+const { dtype, expect: expectLoras } = values
+const sd = await StableDiffusion.load(model, { device: "cpu", dtype, expectLoras })
 
 /** Seconds until a picture's first step is done. */
 async function first(which) {

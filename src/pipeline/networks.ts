@@ -1,6 +1,5 @@
 import { fail } from "../errors.ts"
 import {
-  type Dim,
   type Graph,
   mulDim,
   type StoredTensor,
@@ -46,6 +45,7 @@ import type { Component, ModelFiles } from "../weights/model-files.ts"
 import type { TensorView } from "../weights/view.ts"
 import { type EncodedRows, LastUsed } from "./last-used.ts"
 import { checkBlocks, fitsUnet } from "./network-checks.ts"
+import { sides, sizeIds } from "./network-sizes.ts"
 import { storedView } from "./stored.ts"
 import type { AnyVae } from "./vae.ts"
 
@@ -58,7 +58,12 @@ export interface NetworkOptions {
   readonly dtype?: ComputeType
   /** Where eight-bit codes are kept. */
   readonly store?: CodeStore
+  /** Build the denoiser with room for LoRAs beside its attention. */
+  readonly expectLoras?: boolean
 }
+
+/** What nearly every LoRA stands beside: attention and the layers around it. */
+const oftenChanged = (weight: string): boolean => weight.includes("attentions.")
 
 /** The networks of one model, compiled when first used and given back on request. */
 export class Networks {
@@ -70,6 +75,7 @@ export class Networks {
   /** How the denoiser computes. */
   readonly dtype: ComputeType
   private readonly store: CodeStore | undefined
+  private readonly expectLoras: boolean
   /** How weights come into memory where the engine cannot map their files. */
   readonly readWeights: ReadWeights | undefined
   private readonly weights = new Map<string, Map<string, StoredTensor>>()
@@ -92,9 +98,10 @@ export class Networks {
     files: ModelFiles,
     engine: Engine,
     device: DeviceName,
-    { read, dtype, store }: NetworkOptions = {},
+    { read, dtype, store, expectLoras = false }: NetworkOptions = {},
   ) {
     this.engine = engine
+    this.expectLoras = expectLoras
     this.dtype = dtype ?? "fp32"
     this.store = store
     if (this.dtype === "int8" && device !== "cpu")
@@ -160,7 +167,9 @@ export class Networks {
     key: string,
     weights: string,
     graph: () => Graph,
-    options: Pick<CompileOptions, "slow" | "keeps" | "fleeting" | "int8"> & { more?: readonly string[] } = {},
+    options: Pick<CompileOptions, "slow" | "keeps" | "fleeting" | "int8" | "room"> & {
+      more?: readonly string[]
+    } = {},
   ): Promise<Program> {
     const known = this.programs.get(key)
     if (known) return known
@@ -216,6 +225,7 @@ export class Networks {
     return this.program(name, "unet", graph, {
       slow: [slow[0]!, [...slow[1]!, ...inputs], slow[2]!],
       int8: this.dtype === "int8",
+      room: this.expectLoras ? oftenChanged : undefined,
       more,
     })
   }
@@ -379,21 +389,5 @@ export class Networks {
 const wrapKey = (wrap: Wrap | null): string => (wrap ? ` wrap${wrap.x ? "x" : ""}${wrap.y ? "y" : ""}` : "")
 const wrapped = (graph: Graph, wrap: Wrap | null): Graph => (wrap ? wrapConvolutions(graph, wrap) : graph)
 
-/** SDXL's refiner reads five numbers beside the pooled text, its base model six: told by what is left of the width. */
-function sizeIds(
-  { projection_class_embeddings_input_dim: width, addition_time_embed_dim: each }: UNetConfig,
-  texts: readonly ClipConfig[],
-): 5 | 6 {
-  const last = texts.at(-1)!
-  const pooled = last.projection_dim ?? last.hidden_size
-  return width && each && width - pooled === 5 * each ? 5 : 6
-}
-
 /** Inputs of the denoiser that change seldom, slowest first. */
 const slow = [["time_ids"], ["context", "text_embeds", "guidance"], ["timestep"]]
-
-/** Names for a height and a width, as multiples of the first unit that divides both. */
-function sides(units: readonly number[], height: number, width: number): { unit: number; h: Dim; w: Dim } {
-  const unit = units.find((n) => height % n === 0 && width % n === 0) ?? 1
-  return { unit, h: mulDim(unit, symbol("h")), w: mulDim(unit, symbol("w")) }
-}

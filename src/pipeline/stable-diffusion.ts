@@ -36,6 +36,11 @@ export interface LoadOptions {
   cache?: string | null
   /** Another VAE: a folder or file of AutoencoderKL or AutoencoderTiny (TAESD), with its own scaling factor. */
   vae?: string
+  /**
+   * LoRAs will come: the denoiser is built with room for them from the start, so that the first one costs no more than
+   * later ones. Default false: it is built again, once, when the first one comes.
+   */
+  expectLoras?: boolean
   /** The file that a prompt means by `<lora:NAME>`; where it says none, and by default: one of that name beside the model. */
   lora?: (name: string) => string | undefined | Promise<string | undefined>
   /**
@@ -66,7 +71,12 @@ export class StableDiffusion extends Model {
         files.components.set("vae", await openVae(await vaePath(options.vae), { family: files.family }))
       const { device } = await chooseDevice(options.device ?? "auto")
       const dtype = options.dtype === "int8" ? "int8" : "fp32"
-      const networks = new Networks(files, engine, device, { dtype, ...keptCodes(files, options) })
+      const { expectLoras } = options
+      const networks = new Networks(files, engine, device, {
+        dtype,
+        expectLoras,
+        ...keptCodes(files, options),
+      })
       await addPreviewer(networks, files, options.preview)
       await tryDevice(engine, device)
       const vouched = vouch(files, options.cache)

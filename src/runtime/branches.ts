@@ -1,6 +1,7 @@
 import {
   addBranches,
   branchable,
+  type Dim,
   factorsOf,
   type Graph,
   graphNodes,
@@ -30,6 +31,12 @@ export class Arranger {
     this.device = device
   }
 
+  /** The matrices among the weights that `wanted` names. */
+  roomFor(wanted: (name: string) => boolean): Set<string> {
+    const flat = (shape: readonly Dim[]) => shape.slice(2).every((k) => k === 1)
+    return new Set([...this.able].flatMap(([name, w]) => (wanted(name) && flat(w.shape) ? [name] : [])))
+  }
+
   /** Patches in the form in which the network takes them; none where it has nothing of what they change. */
   arrange(patches: Patches): Patches | undefined {
     const used = new Map([...patches.changes].filter(([name]) => this.names.has(name)))
@@ -46,6 +53,16 @@ export class Arranger {
     }
     return whole === 0 || work > mostWork * whole ? patches : beside(used, patches)
   }
+}
+
+/** Patches of a network that is built anew: widened by the room that the last one had, or that is wanted from the start. */
+export const roomyPatches = (
+  own: Patches | undefined,
+  { left, wanted }: { left?: ReadonlySet<string> | undefined; wanted?: ReadonlySet<string> | undefined },
+): Patches | undefined => {
+  if (own && !own.beside) return own
+  if (own) return left || wanted ? widened(own, new Set([...(left ?? []), ...(wanted ?? [])])) : own
+  return wanted?.size ? widened(undefined, wanted) : undefined
 }
 
 /** A graph with room for factors beside its weights, where patches come so. */

@@ -13,7 +13,7 @@ import {
   stage,
   toOnnx,
 } from "../graph/index.ts"
-import { Arranger, inPlaceOf, widened, withRoom } from "./branches.ts"
+import { Arranger, inPlaceOf, roomyPatches, withRoom } from "./branches.ts"
 import type { CodeStore } from "./codes.ts"
 import {
   type DeviceName,
@@ -58,6 +58,8 @@ export interface CompileOptions {
   readonly keeps?: boolean
   /** Changes of weights; they can be exchanged later (`Program.patch`), and none at all keeps that possible too. */
   readonly patches?: Patches
+  /** Matrices that get room for factors beside them from the start, so that the first patch needs no other session. */
+  readonly room?: ((weight: string) => boolean) | undefined
   /** Products in eight-bit integers where they are much faster; on the CPU alone. */
   readonly int8?: boolean
   /** Where codes of eight-bit weights are kept from one run to the next. */
@@ -332,7 +334,8 @@ export async function compile(
   const arranger = new Arranger(graph, options.device)
   const { legacy } = options
   const own = options.patches && arranger.arrange(options.patches)
-  const patches = own?.beside && legacy ? widened(own, legacy.room) : own
+  const wanted = options.room && arranger.roomFor(options.room)
+  const patches = roomyPatches(own, { left: legacy?.room, wanted })
   const roomy = withRoom(graph, patches)
   const fused = attention ? roomy : unfuseAttention(roomy)
   const whole = options.device === "webgpu" ? padConvolutions(fused) : fused

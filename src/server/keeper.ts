@@ -21,16 +21,24 @@ export interface KeeperOptions {
   load?: Load
 }
 
-/** A model in a child process, with the memory of that process; `lora` says which file a prompt's LoRA is. */
+/** The LoRAs that prompts may name. */
+interface Loras {
+  /** The file of a name. */
+  path(name: string): string
+  /** Whether there are any. */
+  any(): boolean
+}
+
+/** A model in a child process, with the memory of that process. */
 export const loadChild =
-  (device: "auto", lora?: (name: string) => string): Load =>
+  (device: "auto", loras?: Loras): Load =>
   async (model) => {
     const engine = spawnEngine()
     const sd = await StableDiffusion.load(model.path, {
       device,
       engine,
       preview: "beside",
-      ...(lora ? { lora } : {}),
+      ...(loras ? { lora: (name) => loras.path(name), expectLoras: loras.any() } : {}),
     }).catch(async (error) => {
       await engine.close()
       throw error

@@ -147,7 +147,10 @@ export async function runWorker(options: ServeOptions): Promise<Running> {
     models,
     keeper: new Keeper({
       budget: options.memory,
-      load: loadChild("auto", (name) => models.loras.get(name).path),
+      load: loadChild("auto", {
+        path: (name) => models.loras.get(name).path,
+        any: () => models.loras.all.length > 0,
+      }),
     }),
     log: options.log,
     lease: options.lease,

@@ -154,3 +154,22 @@ test("what is too thick to pay goes into the weights", async () => {
   expect(await net.patch(patchesOf(["wide"], 2, true))).toBe(false)
   await net.release()
 })
+
+test("room from the start: the same bits while it is empty, and the first factors need no other session", async () => {
+  const room = (name: string) => name !== "flat"
+  const net = await build(undefined, { room })
+  const bits = async () => (await results(net)).map((r) => Buffer.from(r.buffer).toString("hex"))
+  const plain = (await once()).map((r) => Buffer.from(r.buffer).toString("hex"))
+  expect(await bits()).toEqual(plain)
+  const some = patchesOf(["wide", "rows", "point"], 2, true, 40)
+  expect(await net.patch(some)).toBe(true)
+  expect(apart(await results(net), await once(some))).toBe(0)
+  expect(await net.patch(none)).toBe(true)
+  expect(await bits()).toEqual(plain)
+  // filters of three by three had none
+  expect(await net.patch(patchesOf(["strided"], 2, true))).toBe(false)
+  const legacy = net.handOver()
+  const next = await build(patchesOf(["strided"], 2, true), { legacy, room })
+  expect(await next.patch(some)).toBe(true)
+  await next.release()
+})
