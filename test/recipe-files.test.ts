@@ -84,6 +84,22 @@ test("what a picture names is taken by its name, else by its hash", async () => 
   ])
 })
 
+test("a LoRA beside the model is found by its hash without being in any library", async () => {
+  const near = mkdtempSync(join(tmpdir(), "aquatint-near-"))
+  try {
+    mkdirSync(join(near, "Lora"))
+    const path = join(near, "Lora", "new name.safetensors")
+    copyFileSync(join(golden, "adapters/loha/loha.safetensors"), path)
+    const { autov3 } = (await inspect(path)).hashes as { autov3: string }
+    const asked = recipe(`Model: any, Lora hashes: "old name: ${autov3}"`, "a fox <lora:old name:1>")
+    const at = (model: string) => recipeFiles(asked, model, { chosen: true })
+    expect((await at(near)).renamed).toEqual(new Map([["old name", path]]))
+    expect((await at(join(near, "gone.safetensors"))).renamed.size).toBe(0)
+  } finally {
+    rmSync(near, { recursive: true })
+  }
+})
+
 test("another file of the name is told, and what is nowhere is missing", async () => {
   const { autov3 } = await hashes("other")
   const line = `Model: fine, Lora hashes: "brush: ${autov3}", TI hashes: "nowhere: 0123456789ab", VAE hash: 0123456789, VAE: gone.safetensors, Refiner: finer [0123456789]`

@@ -1,6 +1,7 @@
-import { join } from "node:path"
+import { stat } from "node:fs/promises"
+import { dirname, join, resolve } from "node:path"
 import { type FileHashes, hashFile, hashV1 } from "../weights/hash.ts"
-import { type Kind, type LibraryEntry, listLibrary } from "../weights/hub/library.ts"
+import { type Kind, type LibraryEntry, listLibrary, treeFolders } from "../weights/hub/library.ts"
 import { openSafetensors } from "../weights/open-file.ts"
 import { cacheFolder, type KnownFile, recall, remember, stampOf } from "./facts.ts"
 
@@ -62,21 +63,37 @@ async function drawnWith(path: string, digits: string, cache: string): Promise<b
   return known?.stamp === (await stampOf(path)) && alike(known.sha256, digits)
 }
 
+interface SearchOptions {
+  readonly cache?: string
+  readonly near?: string
+  readonly reading?: (path: string) => void
+}
+
+/** Folders that may hold folders of what goes with a model. */
+async function around(model: string | undefined): Promise<string[]> {
+  const path = resolve(model ?? "")
+  // a name of the library, or of the built-in model, is no place
+  if (model === undefined || !(await stat(path).catch(() => null))) return []
+  return [path, dirname(path), dirname(dirname(path))]
+}
+
 /**
- * The file of the library and of other programs' folders that has this hash, whatever it is called. What is known
+ * The file of the library, of other programs' folders and of those beside a model that has this hash, whatever it is called. What is known
  * without reading whole files is asked first: hashes of earlier times, Civitai's, those of headers; then the smallest
  * files. Files that cannot be read are passed over.
+ * @param near the model
  * @param reading is told each file that is read as a whole
  */
 export async function findByHash(
   hash: string | null | undefined,
   kind: Kind,
-  { cache = cacheFolder(), reading }: { cache?: string; reading?: (path: string) => void } = {},
+  { cache = cacheFolder(), near, reading }: SearchOptions = {},
 ): Promise<LibraryEntry | null> {
   const digits = hashDigits(hash)
   if (digits === null) return null
-  const all = await listLibrary()
-  const files = all.filter((entry) => entry.kind === kind && /\.safetensors$/i.test(entry.path))
+  const all = await listLibrary([...treeFolders(), ...(await around(near))])
+  const once = [...new Map(all.map((entry) => [resolve(entry.path), entry])).values()]
+  const files = once.filter((entry) => entry.kind === kind && /\.safetensors$/i.test(entry.path))
   files.sort((a, b) => a.bytes - b.bytes)
   const ways: ((entry: LibraryEntry) => Promise<boolean>)[] = [
     async ({ path, origin }) =>

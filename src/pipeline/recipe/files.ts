@@ -28,6 +28,8 @@ interface Sought {
   readonly what: string
   readonly name: string | null
   readonly hash: string | null | undefined
+  /** The model beside which it may lie. */
+  readonly near?: string
 }
 
 const stem = (name: string) => name.split(/[\\/]/).at(-1)!
@@ -47,7 +49,7 @@ class Search {
 
   /** By its name, else by its hash. @throws MODEL_AMBIGUOUS where neither tells it from others */
   async find(sought: Sought, byName: (name: string) => Promise<string | null>): Promise<string | null> {
-    const { kind, what, name, hash } = sought
+    const { kind, what, name, hash, near } = sought
     const [named, unclear] = await (name === null ? Promise.resolve(null) : byName(name)).then(
       (found) => [found, null] as const,
       (error: unknown) => [null, error] as const,
@@ -58,7 +60,10 @@ class Search {
         this.said.push(`${what} ${name}: the file here has another hash than the picture's, ${hash}`)
       return named
     }
-    const entry = await findByHash(hash, kind, this.reading ? { reading: this.reading } : {})
+    const entry = await findByHash(hash, kind, {
+      ...(near === undefined ? {} : { near }),
+      ...(this.reading ? { reading: this.reading } : {}),
+    })
     if (!entry && unclear) throw unclear
     if (entry) this.said.push(`${what} ${name ?? hash}: found by its hash as ${entry.path}`)
     return entry?.path ?? null
@@ -129,7 +134,7 @@ async function lorasOf(search: Search, recipe: Recipe, model: string): Promise<L
   const found: LoraRequest[] = []
   for (const { name, weight, text } of recipe.loras) {
     const hash = recipe.hashes?.loras?.[plain(name)]
-    const sought: Sought = { kind: "lora", what: "LoRA", name, hash }
+    const sought: Sought = { kind: "lora", what: "LoRA", name, hash, near: model }
     const file = await search.find(sought, beside(model, "adapter"))
     if (file === null) search.missing.push(`LoRA ${name} at ${weight}`)
     else found.push({ file, weight, ...(text === undefined ? {} : { text }) })
@@ -146,7 +151,7 @@ async function renamedIn(search: Search, recipe: Recipe, model: string): Promise
     const hash = recipe.hashes?.loras?.[plain(name)]
     if (hash === undefined || renamed.has(name)) continue
     const byName = beside(model, "adapter")
-    const found = await search.find({ kind: "lora", what: "LoRA", name, hash }, byName)
+    const found = await search.find({ kind: "lora", what: "LoRA", name, hash, near: model }, byName)
     if (found !== null) renamed.set(name, found)
   }
   return renamed
@@ -155,7 +160,7 @@ async function renamedIn(search: Search, recipe: Recipe, model: string): Promise
 async function embeddingsOf(search: Search, recipe: Recipe, model: string): Promise<EmbeddingRequest[]> {
   const found: EmbeddingRequest[] = []
   for (const [word, hash] of Object.entries(recipe.hashes?.embeddings ?? {})) {
-    const sought: Sought = { kind: "embedding", what: "textual inversion", name: word, hash }
+    const sought: Sought = { kind: "embedding", what: "textual inversion", name: word, hash, near: model }
     const file = await search.find(sought, beside(model, "embedding"))
     if (file === null) search.missing.push(`textual inversion ${word}`)
     else found.push({ file, word })

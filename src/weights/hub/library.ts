@@ -25,7 +25,7 @@ export const libraryFolder = (): string =>
   join(process.env.XDG_DATA_HOME ?? join(homedir(), ".local", "share"), "aquatint", "models")
 
 /** Folders of other programs that are read in place: AQUATINT_TREES, as PATH names several. */
-const treeFolders = (): string[] => (process.env.AQUATINT_TREES ?? "").split(delimiter).filter(Boolean)
+export const treeFolders = (): string[] => (process.env.AQUATINT_TREES ?? "").split(delimiter).filter(Boolean)
 
 /**
  * Folders of AUTOMATIC1111's, ComfyUI's and our own trees, by their lower-case names, and what lies in them. Files are
