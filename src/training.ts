@@ -30,6 +30,7 @@ export {
 } from "./train/finetune/options.ts"
 export type { TrainProgress } from "./train/finetune/run.ts"
 export { Judge, type Verdict } from "./train/judge.ts"
+export { type Attribute, type Share, scoreScene, tally } from "./train/score.ts"
 export { stageNames as embeddedStages } from "./train/stages.ts"
 
 /**

@@ -16,6 +16,8 @@ export interface EvaluationOptions {
   readonly folder: string | undefined
   /** Side of the model's pictures. */
   readonly size: number
+  /** Folder of the classifier; left out for the one in the package. */
+  readonly classifier?: string
   /** Makes the picture of a prompt. */
   readonly draw: (prompt: string, seed: number) => Promise<Picture>
   readonly tell?: (
@@ -51,9 +53,9 @@ const rests = (name: Attribute, question: string): boolean => {
   return name.endsWith("colour") ? /^(kind|colour) /.test(question) : question === name
 }
 
-/** Composition, reconstruction, distance and diversity of a model of the corpus' world. @throws CLASSIFIER_MISSING */
+/** Composition, reconstruction, distance and diversity of a model of the corpus' world. @throws CLASSIFIER_MISSING, WEIGHTS_DO_NOT_FIT */
 export async function evaluate(engine: Engine, options: EvaluationOptions): Promise<Evaluation> {
-  const judge = await Judge.open(engine)
+  const judge = await Judge.open(engine, options.classifier)
   const { tell } = options
   tell?.("classifier", 0, 1)
   const classifier = await judgeItself(judge, options.own)
