@@ -1,7 +1,7 @@
 // How far the faster ways of drawing lie from the exact one: the same prompts and seeds by the built-in model, compared
 // by PSNR (median, and the lowest tenth), with the time of a picture beside and, for a model of the built-in corpus,
 // with how often the classifier finds what was asked for.
-//   npm run build && node bench/quality.mjs [prompts, 100] [model, embedded]
+//   npm run build && node bench/quality.mjs [prompts, 100] [model, embedded] [ways, all]
 import { StableDiffusion } from "../dist/index.js"
 import { evaluationPrompts, Judge, scoreScene, spawnEngine, tally } from "../dist/training.js"
 
@@ -17,7 +17,8 @@ const ways = {
   int8: [{ dtype: "int8" }, {}],
   "speed fast": [{}, { speed: "fast" }],
   "step cache 2": [{}, { stepCache: 2 }],
-  "guidance until 0.8": [{}, { guidanceEnd: 0.8 }],
+  "guidance held from 0.8": [{}, { guidanceHold: 0.8 }],
+  "guidance until 0.9": [{}, { guidanceEnd: 0.9 }],
   "half of the tokens merged": [{}, { tokenMerge: 0.5 }],
 }
 
@@ -54,7 +55,9 @@ function psnr(a, b) {
 const exact = await pictures({}, {})
 console.log(`${prompts.length} prompts, exact: ${exact.seconds.toFixed(2)} s a picture`)
 console.log(`  right in %, and its interval: ${composition(exact.score)}`)
+const asked = process.argv.slice(4)
 for (const [name, [load, ask]] of Object.entries(ways)) {
+  if (asked.length > 0 && !asked.includes(name)) continue
   const { made, seconds, score } = await pictures(load, ask)
   const found = made.map((data, i) => psnr(data, exact.made[i])).sort((a, b) => a - b)
   const at = (share) => found[Math.floor(share * found.length)].toFixed(1)

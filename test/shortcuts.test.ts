@@ -74,7 +74,7 @@ test.each(["sd1-odd", "sd2-tiny", "sdxl-tiny"])(
 
 test("a cache of one step and guidance all the way change nothing", async () => {
   const plain = await latents({})
-  expect(await latents({ stepCache: 1, guidanceStart: 0, guidanceEnd: 1 })).toEqual(plain)
+  expect(await latents({ stepCache: 1, guidanceStart: 0, guidanceEnd: 1, guidanceHold: 1 })).toEqual(plain)
   expect(await latents({ speed: "exact" })).toEqual(plain)
 })
 
@@ -82,6 +82,35 @@ test("without any guidance on the way the picture is that of guidance scale 1", 
   expect(await latents({ guidanceEnd: 0 })).toEqual(await latents({ cfg: 1 }))
   expect(await latents({ guidanceStart: 1 })).toEqual(await latents({ cfg: 1 }))
   expect(relativeError(await latents({ guidanceEnd: 0.5 }), await latents({}))).toBeGreaterThan(1e-4)
+})
+
+test("guidance that is held stays nearer to the picture than guidance that ends", async () => {
+  expect(await latents({ cfg: 1, guidanceHold: 0 })).toEqual(await latents({ cfg: 1 }))
+  const own = await StableDiffusion.load("embedded", { device: "cpu", engine, cache: null })
+  const draw = async (request: Partial<GenerateRequest>) => {
+    const { trace } = await own.generate(
+      { prompt: "a red house by the sea", seed: 3, ...request },
+      { trace: true },
+    )
+    return trace!.tensors().get("latents")!.data as Float32Array
+  }
+  const [plain, held, ended] = [
+    await draw({}),
+    await draw({ guidanceHold: 0.8 }),
+    await draw({ guidanceEnd: 0.8 }),
+  ]
+  expect(held).not.toEqual(plain)
+  expect(relativeError(held, plain)).toBeLessThan(relativeError(ended, plain) / 2)
+  await own.release()
+})
+
+test("what is held belongs to one picture and to its texts", async () => {
+  const both = await sd.generate({ ...ask, seed: 4, count: 2, guidanceHold: 0.3 })
+  const alone = await sd.generate({ ...ask, guidanceHold: 0.3 })
+  expect(await both.images[1]!.encode()).toEqual(await alone.images[0]!.encode())
+  // texts that change at every call leave nothing to hold
+  const prompt = "a [fox|cat]"
+  expect(await latents({ prompt, guidanceHold: 0.3 })).toEqual(await latents({ prompt }))
 })
 
 test("a step cache changes the picture a little, and a picture of a batch is the picture made alone", async () => {
@@ -128,7 +157,7 @@ test.each(merged.about.cases.map((c, n) => ({ n, ...c })))(
 test("the picture says which were taken, and is repeated with them", async () => {
   const { images } = await sd.generate({ ...ask, speed: "fast", stepCache: 3, tokenMerge: 0.4 })
   const recipe = readRecipe({ parameters: images[0]!.infotext })!
-  expect(recipe.request).toMatchObject({ stepCache: 3, guidanceEnd: 0.9, tokenMerge: 0.4 })
+  expect(recipe.request).toMatchObject({ stepCache: 3, guidanceHold: 0.9, tokenMerge: 0.4 })
   const again = await sd.generate(recipe.request as GenerateRequest)
   expect(await again.images[0]!.encode()).toEqual(await images[0]!.encode())
 })
@@ -138,6 +167,7 @@ test.each([
   { stepCache: 2.5 },
   { guidanceStart: -0.1 },
   { guidanceEnd: 2 },
+  { guidanceHold: 2 },
   { tokenMerge: 0.9 },
   { speed: "warp" as "fast" },
 ])("%o is refused", async (wrong) => {

@@ -92,6 +92,11 @@ function addPictureOptions(command: Command): void {
     .option("--guidance-start <share>", "where on the way guidance begins (default: by speed)", number)
     .option("--guidance-end <share>", "where on the way guidance ends (default: by speed)", number)
     .option(
+      "--guidance-hold <share>",
+      "from where it repeats its last difference (default: by speed)",
+      number,
+    )
+    .option(
       "--token-merge <share>",
       "merge this share of alike places for self-attention (default: 0)",
       number,

@@ -93,6 +93,7 @@ function shortcutFields({ shortcuts: s }: Settings): [string, string][] {
     ...(s.guidanceStart > 0 ? [["Guidance start", String(s.guidanceStart)] as [string, string]] : []),
     // A1111's own name for it
     ...(s.tokenMerge > 0 ? [["Token merging ratio", String(s.tokenMerge)] as [string, string]] : []),
+    ...(s.guidanceHold < 1 ? [["Guidance hold", String(s.guidanceHold)] as [string, string]] : []),
     ...(s.guidanceEnd < 1 ? [["Guidance end", String(s.guidanceEnd)] as [string, string]] : []),
   ]
 }

@@ -123,6 +123,8 @@ export interface GenerateRequest {
   /** Shares of the way between which guidance is applied, 0 and 1; default: by `speed`. */
   guidanceStart?: number
   guidanceEnd?: number
+  /** Share of the way from which guidance repeats its last difference, 0..1; 1: never. Default: by `speed`. */
+  guidanceHold?: number
   /** Share of the places that self-attention on the largest map merges with others like them, 0 to 0.75; default: by `speed`. */
   tokenMerge?: number
   promptSyntax?: "a1111" | "comfy" | "compel" | "plain"
@@ -162,6 +164,7 @@ const ranges: Partial<Record<keyof GenerateRequest, Range>> = {
   stepCache: [1, 10, "whole"],
   guidanceStart: [0, 1, "real"],
   guidanceEnd: [0, 1, "real"],
+  guidanceHold: [0, 1, "real"],
   tokenMerge: [0, mostMerged, "real"],
   maskPadding: [0, 1024, "whole"],
   maskBlur: [0, 256, "real"],

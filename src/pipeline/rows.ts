@@ -1,4 +1,5 @@
 import { composed, guided, instructed, rescaled } from "../diffusion/guidance.ts"
+import { mix } from "../diffusion/latent.ts"
 import type { Feed } from "../runtime/engine.ts"
 import { f32, type Value } from "../runtime/engine.ts"
 import { entryAt } from "../text/a1111.ts"
@@ -7,7 +8,7 @@ import { type Embedding, encodeTexts, guidanceEmbedding, stackRows, zeroEmbeddin
 import type { Controls } from "./control.ts"
 import type { Networks } from "./networks.ts"
 import type { PromptPlan, Scheduled } from "./prompt.ts"
-import { type Denoise, guidedAt, type Shortcuts } from "./shortcuts.ts"
+import { type Denoise, guidedAt, heldAt, type Shortcuts } from "./shortcuts.ts"
 
 export interface RowOptions {
   readonly cfg: number
@@ -43,6 +44,18 @@ const [LIKED, DISLIKED] = [6, 2.5]
 /** Channels that go beside the latents, the same at every step: masks and encoded pictures. */
 export type ExtraChannels = { readonly data: Float32Array; readonly zero?: Float32Array } | null
 
+/** How a call is guided: by a row for the negative prompt, by the difference that row made last, or not at all. */
+type Way = "row" | "held" | "none"
+
+/** What the negative prompt's row last changed. */
+interface Held {
+  readonly index: number
+  readonly cond: Embedding
+  readonly uncond: Embedding
+  /** The prompt's row less the negative one's. */
+  readonly difference: Float32Array
+}
+
 /** The rows of a denoiser call: negative prompt first, then the prompt's parts; and what their outputs become. */
 export class Rows {
   private readonly networks: Networks
@@ -50,6 +63,7 @@ export class Rows {
   private readonly options: RowOptions
   private readonly embeddings = new Map<unknown, Embedding>()
   private readonly stacks = new Map<string, Record<string, Value>>()
+  private held: Held | null = null
 
   constructor(networks: Networks, plan: PromptPlan, options: RowOptions) {
     this.networks = networks
@@ -63,12 +77,23 @@ export class Rows {
     return (this.options.cfg > 1 || several) && !this.networks.unet.time_cond_proj_dim
   }
 
-  /** Whether this call has a row for the negative prompt. */
-  private guidedAt(call: number): boolean {
+  private wayAt(call: number): Way {
     const { shortcuts, calls, instruct } = this.options
+    if (!this.guided) return "none"
     // parts of a prompt are weighed against the negative one
-    const always = instruct || this.plan.positive.length > 1
-    return this.guided && (always || guidedAt(shortcuts, call, calls))
+    if (instruct || this.plan.positive.length > 1) return "row"
+    if (!guidedAt(shortcuts, call, calls)) return "none"
+    return heldAt(shortcuts, call, calls) && this.holds(call) ? "held" : "row"
+  }
+
+  /** Whether the difference at hand is of this picture and of the same texts. */
+  private holds(call: number): boolean {
+    const { held, plan } = this
+    if (!held || held.index >= call) return false
+    return (
+      held.cond === this.current(plan.positive[0]!.schedule, call) &&
+      held.uncond === this.current(plan.negative, call)
+    )
   }
 
   /** Encodes every text that some step needs, so that the encoders can go. */
@@ -107,7 +132,7 @@ export class Rows {
   /** Inputs that follow from the prompt; the same objects while nothing changes, so that the engine keeps its own results. */
   private inputs(call: number): Record<string, Value> {
     const conds = this.plan.positive.map((p) => this.current(p.schedule, call))
-    const guided = this.guidedAt(call)
+    const guided = this.wayAt(call) === "row"
     const key = [...conds, guided ? this.current(this.plan.negative, call) : null]
       .map((e) => [...this.embeddings.values()].indexOf(e!))
       .join()
@@ -157,7 +182,8 @@ export class Rows {
         )
     }
     const shared = { ...inputs, timestep: f32(Float32Array.of(t), [1]) }
-    const guided = this.guidedAt(index)
+    const way = this.wayAt(index)
+    const guided = way === "row"
     const about = { index, rows, size, guided, instruct: this.options.instruct }
     const told: Record<string, Feed> = (await controls?.residuals(shared, x, about)) ?? {}
     const outputs = await net.run({
@@ -169,9 +195,30 @@ export class Rows {
     await controls?.free(told)
     // the prompt's row: behind the negative one, but first with instructions
     if (this.readsFirst(index)) watch?.add(outputs, guided && !this.options.instruct ? 1 : 0)
-    return guided
-      ? this.combine(out!.data as Float32Array, rows)
-      : (out!.data as Float32Array).slice(0, out!.data.length / rows)
+    const data = out!.data as Float32Array
+    if (!guided) return this.alone(data.slice(0, data.length / rows), way)
+    this.hold(index, data, rows)
+    return this.combine(data, rows)
+  }
+
+  /** The prompt's row by itself, or with the difference of an earlier call. */
+  private alone(cond: Float32Array, way: Way): Float32Array {
+    if (way === "none") return cond
+    const strength = this.plan.positive[0]!.weight * this.options.cfg
+    const mixed = mix([1, cond], [strength - 1, this.held!.difference])
+    return rescaled(mixed, cond, this.options.guidanceRescale)
+  }
+
+  private hold(index: number, out: Float32Array, rows: number): void {
+    const { plan, options } = this
+    if (rows !== 2 || options.shortcuts.guidanceHold === 1) return
+    const one = out.length / 2
+    this.held = {
+      index,
+      cond: this.current(plan.positive[0]!.schedule, index),
+      uncond: this.current(plan.negative, index),
+      difference: mix([1, out.subarray(one)], [-1, out.subarray(0, one)]),
+    }
   }
 
   private combine(out: Float32Array, rows: number): Float32Array {

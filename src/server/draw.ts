@@ -36,7 +36,7 @@ interface Inputs {
 const alike = [
   ...(["prompt", "negative", "steps", "cfg", "sampler", "schedule", "eta", "clipSkip", "seed"] as const),
   ...(["width", "height", "count", "rng", "imageCfg", "guidanceRescale", "strength"] as const),
-  ...(["speed", "stepCache", "guidanceStart", "guidanceEnd", "tokenMerge"] as const),
+  ...(["speed", "stepCache", "guidanceStart", "guidanceEnd", "guidanceHold", "tokenMerge"] as const),
   ...(["variationSeed", "variationStrength", "seedFrom"] as const),
 ] satisfies readonly (keyof Drawing & keyof GenerateRequest)[]
 

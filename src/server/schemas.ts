@@ -121,6 +121,7 @@ const drawingShape = (limits: Limits) => ({
   stepCache: whole(1, 10).optional(),
   guidanceStart: real(0, 1).optional(),
   guidanceEnd: real(0, 1).optional(),
+  guidanceHold: real(0, 1).optional(),
   tokenMerge: real(0, mostMerged).optional(),
   hires: hires(limits)
     .optional()

@@ -103,6 +103,7 @@ const schema = z.discriminatedUnion("kind", [
     textRate: z.number().nonnegative(),
     dropout: z.number().min(0).max(1),
     region: z.number().positive(),
+    pairsEvery: count.optional(),
     gamma: z.number().positive(),
     replicas: count.optional(),
     ...training,

@@ -5,6 +5,7 @@ import { bind, expected } from "../../src/nn/index.ts"
 import { f32, type Value } from "../../src/runtime/engine.ts"
 import { nodeEngine } from "../../src/runtime/node.ts"
 import { compile } from "../../src/runtime/program.ts"
+import { corpus } from "../../src/train/corpus/index.ts"
 import { freshWeights, passThrough, streamOf, zeroBranches } from "../../src/train/init.ts"
 import {
   crossEntropy,
@@ -18,6 +19,7 @@ import {
 import { contactSheet, cropInto, psnr } from "../../src/train/pictures.ts"
 import { averageShare, checkRate, determining, learningRate } from "../../src/train/schedule.ts"
 import { itemOfDraw, shuffled } from "../../src/train/shuffle.ts"
+import { draws } from "../../src/train/stages/unet.ts"
 import { bundledStage, stageConfig, stageNames } from "../../src/train/stages.ts"
 import { eigen, foldWhitening, Moments, whitening } from "../../src/train/whiten.ts"
 
@@ -311,4 +313,20 @@ describe("stages", () => {
     ).toThrow(/size/)
     expect(() => stageConfig({ kind: "poem" }, "x")).toThrow(/kind/)
   })
+})
+
+test("scenes of two subjects are drawn as often as asked, and every scene in its turn", () => {
+  const scenes = corpus({ seed: 1, size: 16, split: "train" })
+  const [count, n] = [500, 3000]
+  const two = (i: number) => scenes.entry(i).spec.second !== null && scenes.entry(i).spec.second !== undefined
+  const share = (items: number[]) => items.filter(two).length / items.length
+  const items = (every?: number) => {
+    const drawn = draws({ seed: 3, pairsEvery: every }, count, scenes)
+    return Array.from({ length: n }, (_, i) => drawn(i))
+  }
+  const [plain, more] = [items(), items(3)]
+  expect(share(more)).toBeCloseTo(1 / 3 + (2 / 3) * share(plain), 1)
+  expect(new Set(plain).size).toBe(count)
+  expect(new Set(more).size).toBe(count)
+  expect(items(3)).toEqual(more)
 })

@@ -87,6 +87,7 @@ function requestOf(info: Infotext, program: Program): Recipe["request"] {
           stepCache: number("Step cache"),
           guidanceStart: number("Guidance start"),
           guidanceEnd: number("Guidance end"),
+          guidanceHold: number("Guidance hold"),
         }
       : {}),
     ...(own ? { sampler, schedule: info.scheduleType } : labelOf(program, sampler, info.scheduleType)),

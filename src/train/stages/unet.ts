@@ -31,6 +31,8 @@ export interface UNetStage {
   readonly textRate: number
   /** Share of captions replaced by the empty one, for classifier-free guidance (Ho & Salimans 2022). */
   readonly dropout: number
+  /** Every how many draws one is taken from the scenes of two subjects alone, where colours have to find theirs. */
+  readonly pairsEvery?: number
   /** How much more the places of named things count. */
   readonly region: number
   readonly gamma: number
@@ -172,11 +174,10 @@ function batches(
   const scenes = corpus({ seed: latents.seed, size: latents.size, split: "train" })
   const [channels, h, w] = train.shape
   const size = channels * h * w
+  const drawn = draws(c, train.count, scenes)
   return (index) => {
     const random = new Random(mixBits(mixBits(c.seed) + index))
-    const items = Array.from({ length: c.batch }, (_, row) =>
-      itemOfDraw(index * c.batch + row, train.count, c.seed),
-    )
+    const items = Array.from({ length: c.batch }, (_, row) => drawn(index * c.batch + row))
     const z = new Float32Array(c.batch * size)
     items.forEach((i, row) => {
       train.latents(i, z, row * size)
@@ -198,6 +199,19 @@ function batches(
       ),
     }
   }
+}
+
+/** Which of the stored scenes is drawn n-th. */
+export function draws(
+  c: Pick<UNetStage, "seed" | "pairsEvery">,
+  count: number,
+  scenes: Corpus,
+): (n: number) => number {
+  const every = c.pairsEvery
+  if (every === undefined) return (n) => itemOfDraw(n, count, c.seed)
+  const pairs = Array.from({ length: count }, (_, i) => i).filter((i) => scenes.entry(i).spec.second)
+  return (n) =>
+    n % every === 0 ? pairs[itemOfDraw(n / every, pairs.length, c.seed + 1)]! : itemOfDraw(n, count, c.seed)
 }
 
 /** Weight `k` at the places of boxes, 1 elsewhere, divided by the batch's mean: b 1 h w. */
