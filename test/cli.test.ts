@@ -252,6 +252,22 @@ test("doctor tells of every device", async () => {
   expect(machine.cores).toBeGreaterThan(0)
 })
 
+test("evaluate scores a model and says how sure it is", async () => {
+  const few = ["--prompts", "4", "--own", "16", "--reconstructions", "1"]
+  const [words, data] = [
+    await aquatint(["evaluate", ...few]),
+    await aquatint(["evaluate", "--steps", "4", ...few, "--json"]),
+  ]
+  expect(words.code).toBe(0)
+  for (const part of ["all prompts", "English", "German", "the classifier itself"])
+    expect(words.out.toString()).toMatch(new RegExp(`^${part}`, "m"))
+  expect(words.out.toString()).toMatch(/^ {2}place +\d+\.\d % {2}\(\d+\.\d % to \d+\.\d %, 4\)$/m)
+  const found = JSON.parse(data.out.toString())
+  expect(found.all.subject).toMatchObject({ of: 4 })
+  expect(found.classifier["kind left"].share).toBeGreaterThan(0.9)
+  expect(found.reconstruction.all.mean).toBeGreaterThan(15)
+})
+
 test("inspect tells what a folder is", async () => {
   const { code, out } = await aquatint(["inspect", model, "--json"])
   expect(code).toBe(0)
@@ -304,6 +320,10 @@ const wrong: [string, string[]][] = [
   ["OUTPUT_FOLDER", ["a fox", ...draw, "-o", "text.png/fox.png"]],
   ["OUTPUT_STDOUT", ["a fox", ...draw, "-o", "-", "--count", "2"]],
   ["OUTPUT_STDOUT", ["a fox", ...draw, "-o", "-", "--json"]],
+  ["USAGE", ["evaluate", "--prompts", "0"]],
+  ["USAGE", ["evaluate", "--prompts", "2.5"]],
+  ["USAGE", ["evaluate", "--own", "0"]],
+  ["MODEL_NOT_FOUND", ["evaluate", "nowhere"]],
 ]
 
 describe("wrong command lines: exit 2, a code, a hint, and nothing left behind", () => {

@@ -8,6 +8,7 @@ import { type Contender, findPeer, ours, peerNames } from "./bench-peers.ts"
 import { type BenchReport, markdown, rowsOf, writeInto } from "./bench-report.ts"
 import { measure, type Part, parts } from "./bench-run.ts"
 import { Meter } from "./meter.ts"
+import { wholeNumber } from "./options.ts"
 
 interface Options {
   model?: string
@@ -24,12 +25,7 @@ interface Options {
   markdown?: string
 }
 
-const whole = (text: string): number => {
-  const value = Number(text)
-  if (!/^\d+$/.test(text) || value < 1 || value > 1000)
-    throw new InvalidArgumentError(`${text} is not a whole number from 1 to 1000`)
-  return value
-}
+const whole = wholeNumber(1, 1000)
 
 const sizes = (text: string): number[] =>
   text.split(",").map((part) => {

@@ -3,7 +3,7 @@ import type { Command } from "commander"
 import { embeddedFolder, type Picture, StableDiffusion } from "../index.ts"
 import type { Evaluation } from "../training.ts"
 import { Meter } from "./meter.ts"
-import { number } from "./options.ts"
+import { number, wholeNumber } from "./options.ts"
 
 interface Options {
   prompts: number
@@ -21,10 +21,10 @@ export function addEvaluate(top: Command): void {
     .command("evaluate")
     .description("score a model of the built-in corpus on held-out prompts, English and German")
     .argument("[model]", "diffusers folder (default: the embedded model)", "embedded")
-    .option("--prompts <n>", "prompts, an even share in each language", number, 500)
-    .option("--seed <n>", "of the prompts and of their pictures", number, 1)
-    .option("--own <n>", "pictures on which the classifier itself is examined", number, 1000)
-    .option("--reconstructions <n>", "pictures for the autoencoder", number, 48)
+    .option("--prompts <n>", "prompts, an even share in each language", wholeNumber(2, 100_000), 500)
+    .option("--seed <n>", "of the prompts and of their pictures", wholeNumber(0, 2 ** 31 - 1), 1)
+    .option("--own <n>", "pictures on which the classifier itself is examined", wholeNumber(1, 100_000), 1000)
+    .option("--reconstructions <n>", "pictures for the autoencoder", wholeNumber(1, 10_000), 48)
     .option("--steps <n>", "denoising steps (default: the model's own)", number)
     .option("--cfg <n>", "guidance scale (default: the model's own)", number)
     .option("--json", "print one JSON object and nothing else (default: off)")
