@@ -1,4 +1,4 @@
-import { useSignal } from "@preact/signals"
+import { type Signal, useSignal } from "@preact/signals"
 import { useEffect, useRef } from "preact/hooks"
 import { Missing } from "../gallery/view.tsx"
 import { Button, Slider } from "../parts/controls.tsx"
@@ -24,7 +24,6 @@ function Outpaint({ source, id }: { source: Source; id: string }) {
   const sides = useSignal<Sides>({ ...noSides, right: 2 * step })
   const prompt = useSignal(source.recipe.prompt)
   const words = t.value.edit
-  const most = facts.value?.limits.side ?? 2048
   const size = extended(source.bitmap, sides.value)
   const run = async () => {
     if (sideNames.every((name) => sides.value[name] === 0)) return toast(words.nothingExtend)
@@ -46,29 +45,35 @@ function Outpaint({ source, id }: { source: Source; id: string }) {
         </div>
         <aside class="panel">
           <EditPrompt value={prompt.value} onChange={(v) => (prompt.value = v)} />
-          <fieldset class="stack">
-            <legend class="soft">{words.sides}</legend>
-            {sideNames.map((name) => (
-              <Slider
-                key={name}
-                label={words[name]}
-                value={sides.value[name]}
-                rest={0}
-                min={0}
-                max={Math.max(
-                  0,
-                  Math.min(8 * step, most - Math.max(source.bitmap.width, source.bitmap.height)),
-                )}
-                step={step}
-                show={(v) => words.by(v)}
-                onChange={(v) => (sides.value = { ...sides.value, [name]: v })}
-              />
-            ))}
-          </fieldset>
+          <SideSliders sides={sides} bitmap={source.bitmap} step={step} />
           <Button kind="main" label={words.goExtend} onClick={() => doing(run())} />
         </aside>
       </div>
     </section>
+  )
+}
+
+function SideSliders(props: { sides: Signal<Sides>; bitmap: ImageBitmap; step: number }) {
+  const { sides, bitmap, step } = props
+  const words = t.value.edit
+  const most = facts.value?.limits.side ?? 2048
+  return (
+    <fieldset class="stack">
+      <legend class="soft">{words.sides}</legend>
+      {sideNames.map((name) => (
+        <Slider
+          key={name}
+          label={words[name]}
+          value={sides.value[name]}
+          rest={0}
+          min={0}
+          max={Math.max(0, Math.min(8 * step, most - Math.max(bitmap.width, bitmap.height)))}
+          step={step}
+          show={(v) => words.by(v)}
+          onChange={(v) => (sides.value = { ...sides.value, [name]: v })}
+        />
+      ))}
+    </fieldset>
   )
 }
 

@@ -28,47 +28,13 @@ export function PrintView({ id }: { id: string | undefined }) {
 
 function Open({ print }: { print: Print }) {
   const words = t.value.print
-  const order = galleryOrder()
-  const at = order.findIndex((p) => p.id === print.id)
-  const before = order[at - 1]
-  const after = at < 0 ? undefined : order[at + 1]
-  useEffect(() => {
-    const keys = (event: KeyboardEvent) => {
-      if ((event.target as Element).closest("input, textarea, select, button")) return
-      if (event.key === "ArrowLeft" && before) go("print", before.id)
-      if (event.key === "ArrowRight" && after) go("print", after.id)
-      if (event.key === "Escape") go("gallery")
-    }
-    addEventListener("keydown", keys)
-    return () => removeEventListener("keydown", keys)
-  })
   const copy = async () => {
     await navigator.clipboard.writeText(print.infotext)
     toast(t.value.actions.copied)
   }
   return (
     <article class="view print" aria-labelledby="print-title">
-      <header class="view-head">
-        <a class="button" href={link("gallery")}>
-          <Icon name="left" />
-          <span>{t.value.nav.gallery}</span>
-        </a>
-        <span class="grow" />
-        <Button
-          kind="quiet"
-          icon="left"
-          label={words.previous}
-          disabled={!before}
-          onClick={() => before && go("print", before.id)}
-        />
-        <Button
-          kind="quiet"
-          icon="right"
-          label={words.next}
-          disabled={!after}
-          onClick={() => after && go("print", after.id)}
-        />
-      </header>
+      <Head print={print} />
       <div class="print-body">
         <div class="print-picture">
           <div class="plate" style={{ "--w": print.width, "--h": print.height }}>
@@ -84,5 +50,38 @@ function Open({ print }: { print: Print }) {
         </aside>
       </div>
     </article>
+  )
+}
+
+/** The way back to the gallery, and to the pictures beside this one. */
+function Head({ print }: { print: Print }) {
+  const words = t.value.print
+  const order = galleryOrder()
+  const at = order.findIndex((p) => p.id === print.id)
+  const before = order[at - 1]
+  const after = at < 0 ? undefined : order[at + 1]
+  useEffect(() => {
+    const keys = (event: KeyboardEvent) => {
+      if ((event.target as Element).closest("input, textarea, select, button")) return
+      if (event.key === "ArrowLeft" && before) go("print", before.id)
+      if (event.key === "ArrowRight" && after) go("print", after.id)
+      if (event.key === "Escape") go("gallery")
+    }
+    addEventListener("keydown", keys)
+    return () => removeEventListener("keydown", keys)
+  })
+  const step = (icon: "left" | "right", label: string, to: Print | undefined) => (
+    <Button kind="quiet" icon={icon} label={label} disabled={!to} onClick={() => to && go("print", to.id)} />
+  )
+  return (
+    <header class="view-head">
+      <a class="button" href={link("gallery")}>
+        <Icon name="left" />
+        <span>{t.value.nav.gallery}</span>
+      </a>
+      <span class="grow" />
+      {step("left", words.previous, before)}
+      {step("right", words.next, after)}
+    </header>
   )
 }

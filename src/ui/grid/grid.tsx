@@ -169,62 +169,74 @@ async function draw(): Promise<void> {
 }
 
 function SheetTable({ sheet }: { sheet: Sheet }) {
-  const words = t.value.grid
-  const name = (id: AxisId | "") => (id ? words.axes[id] : words.nothing)
   useEffect(() => {
     for (const id of sheet.cells) void fetchPrint(id).catch(complain)
   }, [sheet, jobs.value])
+  return (
+    <div class="sheet">
+      <div class="sheet-scroll">
+        <SheetCells sheet={sheet} />
+      </div>
+      <div class="row">
+        <SheetButton sheet={sheet} />
+      </div>
+    </div>
+  )
+}
+
+function SheetCells({ sheet }: { sheet: Sheet }) {
+  const words = t.value.grid
+  const name = (id: AxisId | "") => (id ? words.axes[id] : words.nothing)
+  return (
+    <table>
+      <caption class="unseen">{words.caption(name(sheet.axes[0]), name(sheet.axes[1]))}</caption>
+      <thead>
+        <tr>
+          <td class="soft">{sheet.axes[1] && name(sheet.axes[1])}</td>
+          {sheet.across.map((value) => (
+            <th key={value} scope="col">
+              {value}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {sheet.down.map((value, row) => (
+          <tr key={value}>
+            <th scope="row">{value}</th>
+            {sheet.across.map((column, i) => (
+              <td key={column}>
+                <Cell job={sheet.cells[row * sheet.across.length + i] ?? null} />
+              </td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  )
+}
+
+/** Stops what is still drawn of the sheet, or saves it when all is there. */
+function SheetButton({ sheet }: { sheet: Sheet }) {
+  const words = t.value.grid
   const open = sheet.cells.filter(
     (id) => id && ["queued", "running"].includes(jobs.value.get(id)?.state ?? ""),
   )
   const done = sheet.cells.map((id) => (id ? prints.value.get(id) : undefined))
-  return (
-    <div class="sheet">
-      <div class="sheet-scroll">
-        <table>
-          <caption class="unseen">{words.caption(name(sheet.axes[0]), name(sheet.axes[1]))}</caption>
-          <thead>
-            <tr>
-              <td class="soft">{sheet.axes[1] && name(sheet.axes[1])}</td>
-              {sheet.across.map((value) => (
-                <th key={value} scope="col">
-                  {value}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {sheet.down.map((value, row) => (
-              <tr key={value}>
-                <th scope="row">{value}</th>
-                {sheet.across.map((column, i) => (
-                  <td key={column}>
-                    <Cell job={sheet.cells[row * sheet.across.length + i] ?? null} />
-                  </td>
-                ))}
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-      <div class="row">
-        {open.length > 0 ? (
-          <Button
-            icon="close"
-            label={words.stop}
-            class="outlined"
-            onClick={() => doing(Promise.all(open.map((id) => studio().cancel(id!))))}
-          />
-        ) : (
-          <Button
-            icon="download"
-            label={words.save}
-            class="outlined"
-            onClick={() => doing(saveSheet(sheet, done))}
-          />
-        )}
-      </div>
-    </div>
+  return open.length > 0 ? (
+    <Button
+      icon="close"
+      label={words.stop}
+      class="outlined"
+      onClick={() => doing(Promise.all(open.map((id) => studio().cancel(id!))))}
+    />
+  ) : (
+    <Button
+      icon="download"
+      label={words.save}
+      class="outlined"
+      onClick={() => doing(saveSheet(sheet, done))}
+    />
   )
 }
 

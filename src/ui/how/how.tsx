@@ -1,4 +1,4 @@
-import { useComputed, useSignal } from "@preact/signals"
+import { type Signal, useComputed, useSignal } from "@preact/signals"
 import type { ComponentChildren } from "preact"
 import { useEffect, useState } from "preact/hooks"
 import { usePrint } from "../gallery/use-print.ts"
@@ -160,20 +160,8 @@ const Tokens = ({ tokens }: { tokens: readonly PromptToken[] }) => (
 /** The estimates as a film: a large one, and a slider through all of them. */
 function Film({ frames, print }: { frames: readonly Frame[]; print: Print }) {
   const at = useSignal(frames.length - 1)
-  const playing = useSignal(false)
+  const { playing, play } = usePlayer(at, frames.length)
   const words = t.value.how
-  useEffect(() => {
-    if (!playing.value) return
-    const timer = setInterval(() => {
-      if (at.value >= frames.length - 1) playing.value = false
-      else at.value++
-    }, 260)
-    return () => clearInterval(timer)
-  }, [playing.value])
-  const play = () => {
-    if (!playing.value && at.value >= frames.length - 1) at.value = 0
-    playing.value = !playing.value
-  }
   // a step that went by unseen has no frame
   const label = useComputed(() => t.value.how.step(frames[at.value]!.step, frames.at(-1)!.step))
   return (
@@ -210,6 +198,24 @@ function Film({ frames, print }: { frames: readonly Frame[]; print: Print }) {
       </div>
     </div>
   )
+}
+
+/** Walks through the frames while it plays; from the start when it stands at the end. */
+function usePlayer(at: Signal<number>, count: number) {
+  const playing = useSignal(false)
+  useEffect(() => {
+    if (!playing.value) return
+    const timer = setInterval(() => {
+      if (at.value >= count - 1) playing.value = false
+      else at.value++
+    }, 260)
+    return () => clearInterval(timer)
+  }, [playing.value])
+  const play = () => {
+    if (!playing.value && at.value >= count - 1) at.value = 0
+    playing.value = !playing.value
+  }
+  return { playing, play }
 }
 
 /** Draws the same picture once more, this time watching where its words look. */
