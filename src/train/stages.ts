@@ -104,7 +104,8 @@ const schema = z.discriminatedUnion("kind", [
     dropout: z.number().min(0).max(1),
     region: z.number().positive(),
     pairsEvery: count.optional(),
-    gamma: z.number().positive(),
+    gamma: z.number().positive().optional(),
+    teacher: z.object({ of: z.string(), guidance: z.number().min(1) }).optional(),
     replicas: count.optional(),
     ...training,
   }),
@@ -228,6 +229,7 @@ async function taskOf(root: string, name: string, config: Training): Promise<Tas
     validation: await openLatents(folder, "validation"),
     vae: { model: stored.model, weights: await result(root, stored.vae) },
     from: await startOf(root, config),
+    ...(config.teacher ? { teacher: await result(root, config.teacher.of) } : {}),
   })
 }
 

@@ -7,7 +7,7 @@ import { castOf } from "../../weights/convert-cast.ts"
 import { pipelineIndex } from "../../weights/pipeline-index.ts"
 import { writeSafetensors } from "../../weights/write.ts"
 import { writeWhole } from "../checkpoint.ts"
-import { noiseSchedule } from "./unet.ts"
+import { noiseSchedule } from "./unet-samples.ts"
 
 /** A trained model's parts: configs as diffusers and transformers spell them, and float32 weights by their keys. */
 export interface ModelParts {

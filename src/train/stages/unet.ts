@@ -1,20 +1,19 @@
-import { trainingSchedule } from "../../diffusion/betas.ts"
 import { input, type StoredTensor, type Tensor } from "../../graph/index.ts"
 import { AutoencoderKL, ClipText, clipConfig, UNet, unetConfig, vaeConfig } from "../../models/index.ts"
-import { bind, expected, parameters } from "../../nn/index.ts"
+import { bind, expected, type Module, parameters } from "../../nn/index.ts"
 import { f32, type Value } from "../../runtime/engine.ts"
 import type { ClipTokenizer } from "../../text/bpe.ts"
-import { type Corpus, caption, corpus, evaluationPrompts, fullCaption, Random } from "../corpus/index.ts"
+import { type Corpus, caption, corpus, fullCaption, Random } from "../corpus/index.ts"
 import { mixBits } from "../corpus/random.ts"
 import { freshWeights, streamOf, zeroBranches } from "../init.ts"
 import { diffusionLoss, levelWeight, noised } from "../losses.ts"
 import { adamw } from "../optimizer.ts"
-import { contactSheet } from "../pictures.ts"
 import { determining, learningRate, type RateConfig } from "../schedule.ts"
 import { itemOfDraw } from "../shuffle.ts"
 import type { Inputs, Probe, Task } from "../task.ts"
 import type { LatentStore, LatentsConfig } from "./latents.ts"
 import { hiddenStates, textInputs } from "./text.ts"
+import { alphas, draft, drawSamples, full, sampleRows } from "./unet-samples.ts"
 
 export interface UNetStage {
   /** UNet2DConditionModel's config.json. */
@@ -35,22 +34,15 @@ export interface UNetStage {
   readonly pairsEvery?: number
   /** How much more the places of named things count. */
   readonly region: number
-  readonly gamma: number
+  /** Limit of the min-SNR weights (Hang et al. 2023); without it every time counts the same. */
+  readonly gamma?: number
+  /** The finished stage whose guided answer is learned instead of the data's, and its guidance scale. */
+  readonly teacher?: { readonly of: string; readonly guidance: number }
   readonly beta2: number
   readonly decay: number
   readonly clip: number
   readonly average: number
 }
-
-/** The noise levels of the embedded model: Stable Diffusion's betas, stretched to end in pure noise. */
-export const noiseSchedule = {
-  beta_start: 0.00085,
-  beta_end: 0.012,
-  beta_schedule: "scaled_linear",
-  num_train_timesteps: 1000,
-  rescale_betas_zero_snr: true,
-  prediction_type: "v_prediction",
-} as const
 
 export interface UNetData {
   readonly words: ClipTokenizer
@@ -61,21 +53,23 @@ export interface UNetData {
   readonly vae: { model: unknown; weights: ReadonlyMap<string, Float32Array> }
   /** Weights to begin with: `text.*` of the pretrained encoder, and `unet.*` where a stage goes on from another. */
   readonly from: ReadonlyMap<string, Float32Array>
+  /** `unet.*` of the teacher, where the stage has one. */
+  readonly teacher?: ReadonlyMap<string, Float32Array>
 }
 
 const validationBatch = 32
 const validationRows = 192
-const sampleRows = 16
 
-/** Trains U-Net and text encoder together on stored latents: v-prediction, min-SNR weights, stratified times. */
+/**
+ * Trains U-Net and text encoder together on stored latents: v-prediction, min-SNR weights, stratified times. With a
+ * teacher the U-Net alone learns the guided answer, so that one call a step is enough (Meng et al. 2023, sec. 3.1).
+ */
 export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
-  const unet = bind(new UNet(unetConfig(c.model)), "unet")
-  const text = bind(new ClipText(clipConfig(c.textModel)), "text")
-  const vae = bind(new AutoencoderKL(vaeConfig(data.vae.model)), "vae")
-  const context = clipConfig(c.textModel).max_position_embeddings
+  const nets = networks(c, data)
+  const { unet, text, context } = nets
   const [channels, h, w] = data.train.shape
-  const loss = (b: number) => lossGraph(unet, text, [b, channels, h, w], context)
-  const all = new Map([...parameters(unet, "unet"), ...parameters(text, "text")])
+  const loss = (b: number) => lossGraph(nets, [b, channels, h, w])
+  const all = new Map([...parameters(unet, "unet"), ...(c.teacher ? [] : parameters(text, "text"))])
   const pair = 2 * sampleRows
   const { replicas = 1 } = c
   return {
@@ -93,10 +87,11 @@ export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
     rate: (step) => learningRate(c.rate, step, c.steps),
     scale: (key) => (key.startsWith("text.") ? c.textRate : 1),
     averages: [c.average],
-    frozen: stored(data.vae.weights, vae),
+    frozen: frozenWeights(nets, data),
     first: () => {
       const shapes = new Map([...all].map(([key, p]) => [key, p.shape]))
-      return new Map([...zeroBranches(freshWeights(shapes, c.seed)), ...data.from])
+      const known = [...data.from].filter(([key]) => all.has(key))
+      return new Map([...zeroBranches(freshWeights(shapes, c.seed)), ...known])
     },
     batch: batches(c, data, context),
     probes: {
@@ -109,37 +104,75 @@ export function unetTask(c: UNetStage, name: string, data: UNetData): Task {
           input("context", [pair, context, clipConfig(c.textModel).hidden_size]),
         ),
       },
-      decode: { picture: vae.decode(input("latents", [sampleRows, channels, h, w])) },
+      decode: { picture: nets.vae.decode(input("latents", [sampleRows, channels, h, w])) },
     },
     validate: async (probe) => ({ loss: await validationLoss(probe, c, data, context) }),
-    sample: (probe) => samples(probe, data, context),
+    sample: (probe) => drawSamples(probe, data, context, c.teacher ? draft : full),
   }
 }
 
-/** Inputs `latents`, `noise`, `ids`, `region` and one number per row: `signal`, `sigma`, `timestep`, `weight`. */
+/** The networks of a stage by the prefixes of their weights: `unet`, `text`, `vae`, `teacher`. */
+function networks(c: UNetStage, { vae }: UNetData) {
+  const text = clipConfig(c.textModel)
+  return {
+    unet: bind(new UNet(unetConfig(c.model)), "unet"),
+    text: bind(new ClipText(text), "text"),
+    vae: bind(new AutoencoderKL(vaeConfig(vae.model)), "vae"),
+    teacher: c.teacher && { ...c.teacher, unet: bind(new UNet(unetConfig(c.model)), "teacher") },
+    context: text.max_position_embeddings,
+  }
+}
+
+type Nets = ReturnType<typeof networks>
+
+/** What is used and not learned: the autoencoder, and with a teacher its U-Net and the text encoder. */
+function frozenWeights({ unet, text, vae, teacher }: Nets, data: UNetData): Map<string, StoredTensor> {
+  const own = stored(data.vae.weights, vae, "vae")
+  if (!teacher) return own
+  const part = (from: ReadonlyMap<string, Float32Array>, prefix: string) =>
+    new Map(
+      [...from].filter(([k]) => k.startsWith(`${prefix}.`)).map(([k, d]) => [k.slice(prefix.length + 1), d]),
+    )
+  return new Map([
+    ...own,
+    ...stored(part(data.teacher ?? new Map(), "unet"), unet, "teacher"),
+    ...stored(part(data.from, "text"), text, "text"),
+  ])
+}
+
+/**
+ * Inputs `latents`, `noise`, `ids`, `region` and one number per row: `signal`, `sigma`, `timestep`, `weight`; with a
+ * teacher also `empty`, the ids of the empty caption in each row.
+ */
 function lossGraph(
-  unet: UNet,
-  text: ClipText,
+  { unet, text, teacher, context }: Nets,
   shape: readonly [number, number, number, number],
-  context: number,
 ): Tensor {
   const [b, , h, w] = shape
   const row = (key: string) => input(key, [b])
   const level = { signal: row("signal"), noise: row("sigma") }
   const { x, target } = noised(input("latents", shape), input("noise", shape), level, "v_prediction")
-  const states = hiddenStates(text, input("ids", [b, context], "i64"))
+  const statesOf = (key: string) => hiddenStates(text, input(key, [b, context], "i64"))
+  const states = statesOf("ids")
+  const time = row("timestep")
+  const guided = () => {
+    const plain = teacher!.unet.forward(x, time, statesOf("empty"))
+    return plain.add(teacher!.unet.forward(x, time, states).sub(plain).mul(teacher!.guidance))
+  }
   const region = input("region", [b, 1, h, w])
-  return diffusionLoss(unet.forward(x, row("timestep"), states), target, { weight: row("weight"), region })
+  const wanted = teacher ? guided() : target
+  return diffusionLoss(unet.forward(x, time, states), wanted, { weight: row("weight"), region })
 }
 
 const stored = (
   weights: ReadonlyMap<string, Float32Array>,
-  vae: AutoencoderKL,
+  net: Module,
+  prefix: string,
 ): Map<string, StoredTensor> => {
-  const shapes = expected(vae)
+  const shapes = expected(net)
   return new Map(
     [...weights].map(([name, d]) => [
-      `vae.${name}`,
+      `${prefix}.${name}`,
       {
         dtype: "f32" as const,
         shape: shapes.get(name)!,
@@ -149,10 +182,9 @@ const stored = (
   )
 }
 
-const alphas = trainingSchedule(noiseSchedule).alphasCumprod
-
 /** Signal, noise, weight and time of rows at given levels. */
-function levels(times: readonly number[], gamma: number): Record<string, Value> {
+function levels(times: readonly number[], gamma: number | undefined): Record<string, Value> {
+  const rule = gamma === undefined ? ({ kind: "none" } as const) : ({ kind: "min-snr", gamma } as const)
   const column = (f: (alpha: number, t: number) => number) =>
     f32(
       Float32Array.from(times, (t) => f(alphas[t]!, t)),
@@ -162,7 +194,7 @@ function levels(times: readonly number[], gamma: number): Record<string, Value> 
     timestep: column((_, t) => t),
     signal: column((a) => Math.sqrt(a)),
     sigma: column((a) => Math.sqrt(1 - a)),
-    weight: column((a) => levelWeight(a, "v_prediction", { kind: "min-snr", gamma })),
+    weight: column((a) => levelWeight(a, "v_prediction", rule)),
   }
 }
 
@@ -188,7 +220,7 @@ function batches(
     const times = items.map((_, row) => Math.floor((((row + offset) / c.batch) % 1) * 1000))
     return {
       ...levels(times, c.gamma),
-      ids: textInputs(words, texts, context).ids!,
+      ...captionInputs(c, words, texts, context),
       latents: f32(z, [c.batch, channels, h, w]),
       noise: f32(streamOf(c.seed, `noise ${index}`).normal(z.length), [c.batch, channels, h, w]),
       region: regions(
@@ -199,6 +231,12 @@ function batches(
       ),
     }
   }
+}
+
+/** `ids` of captions, and the empty one's as often where a teacher is asked without them too. */
+function captionInputs(c: UNetStage, words: ClipTokenizer, texts: readonly string[], context: number) {
+  const idsOf = (list: readonly string[]) => textInputs(words, list, context).ids!
+  return { ids: idsOf(texts), ...(c.teacher ? { empty: idsOf(texts.map(() => "")) } : {}) }
 }
 
 /** Which of the stored scenes is drawn n-th. */
@@ -256,7 +294,7 @@ async function validationLoss(
           items.map((i) => Math.min(997, Math.floor((i * 997) / total) + 1)),
           c.gamma,
         ),
-        ids: textInputs(words, texts, context).ids!,
+        ...captionInputs(c, words, texts, context),
         latents: f32(z, [validationBatch, channels, h, w]),
         noise: f32(streamOf(1, `validation ${from}`).normal(z.length), [validationBatch, channels, h, w]),
         region: f32(new Float32Array(validationBatch * h * w).fill(1), [validationBatch, 1, h, w]),
@@ -266,43 +304,4 @@ async function validationLoss(
     sum += Number(loss!.data[0])
   }
   return Number(((sum * validationBatch) / total).toPrecision(6))
-}
-
-/** Pictures of fixed prompts from fixed noise: DDIM (Song et al. 2021) of 16 steps, guidance 4, trailing times. */
-async function samples(probe: Probe, { words, train }: UNetData, context: number) {
-  const steps = 16
-  const guidance = 4
-  const [channels, h, w] = train.shape
-  const size = sampleRows * channels * h * w
-  const prompts = [...evaluationPrompts(sampleRows - 4, 11, "en"), ...evaluationPrompts(4, 12, "de")].map(
-    (p) => p.prompt,
-  )
-  const empty = prompts.map(() => "")
-  const { context: states } = await probe(
-    "text",
-    { ids: textInputs(words, [...empty, ...prompts], context).ids! },
-    0,
-  )
-  let x = streamOf(5, "samples").normal(size)
-  const times = Array.from({ length: steps }, (_, i) => Math.round(1000 - (i * 1000) / steps) - 1)
-  for (const [i, t] of times.entries()) {
-    const both = new Float32Array(2 * size)
-    both.set(x)
-    both.set(x, size)
-    const inputs = {
-      x: f32(both, [2 * sampleRows, channels, h, w]),
-      timestep: f32(new Float32Array(2 * sampleRows).fill(t), [2 * sampleRows]),
-      context: states!,
-    }
-    const v = (await probe("denoise", inputs, 0)).v!.data as Float32Array
-    const [a, next] = [alphas[t]!, i + 1 < steps ? alphas[times[i + 1]!]! : 1]
-    x = x.map((value, k) => {
-      const guided = v[k]! + guidance * (v[size + k]! - v[k]!)
-      const clean = Math.sqrt(a) * value - Math.sqrt(1 - a) * guided
-      const noise = Math.sqrt(1 - a) * value + Math.sqrt(a) * guided
-      return Math.sqrt(next) * clean + Math.sqrt(1 - next) * noise
-    })
-  }
-  const { picture } = await probe("decode", { latents: f32(x, [sampleRows, channels, h, w]) }, null)
-  return contactSheet([picture!], 4)
 }
