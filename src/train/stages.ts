@@ -55,6 +55,8 @@ const folderStage = z.object({
   unfinished: z.boolean().optional(),
   size: count,
   defaults: z.object({ steps: count, cfg: z.number() }),
+  /** A folder stage beside which this one stands: what is no part of the U-Net comes from there. */
+  lender: z.string().optional(),
 })
 
 const schema = z.discriminatedUnion("kind", [
@@ -150,6 +152,8 @@ export const stageNames = [
   "unet-256",
   "unet-256-settle",
   "embedded",
+  "student",
+  "embedded-fast",
   "classifier",
 ] as const
 
@@ -176,7 +180,8 @@ export async function* runStage(
   }
   if (config.kind === "folder") {
     const parts = await partsOf(root, config)
-    return writeModelFolder(folder, { ...parts, card: await cardOf(root, config, parts) })
+    const card = config.lender ? undefined : await cardOf(root, config, parts)
+    return writeModelFolder(folder, { ...parts, card })
   }
   const task = await taskOf(root, name, config)
   yield* train(engine, task, { folder, every: config.every, ...options })
@@ -235,7 +240,7 @@ async function taskOf(root: string, name: string, config: Training): Promise<Tas
 
 /** The networks of a U-Net stage: its own two, and the autoencoder of the latents it learned from. */
 async function partsOf(root: string, stage: Of<"folder">): Promise<ModelParts> {
-  const { unet, size, defaults, vae: own } = stage
+  const { unet, size, defaults, lender, vae: own } = stage
   const config = await stageOf(unet, "unet")
   const early = stage.unfinished && !(await exists(join(root, unet, "model.safetensors")))
   const weights = early
@@ -255,6 +260,7 @@ async function partsOf(root: string, stage: Of<"folder">): Promise<ModelParts> {
     words,
     size,
     defaults,
+    lender,
   }
 }
 

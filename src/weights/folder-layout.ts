@@ -22,6 +22,25 @@ const SHARD_NAME = /^[\w.-]+\.safetensors$/
 /** The networks aquatint runs; safety checkers and image encoders of a folder are left alone. */
 const NETWORKS = ["unet", "vae", "text_encoder", "text_encoder_2"]
 
+/**
+ * Parts that a folder takes from the folder of another model beside it, as `model_index.json` says under
+ * `_aquatint.parts`: `{"vae": "../OTHER/vae"}`. Error: FOLDER_PARTS for any other path.
+ */
+function lentParts({ _aquatint: own }: Config, path: string): ReadonlyMap<string, string[]> {
+  const parts = typeof own === "object" && own !== null && "parts" in own ? own.parts : {}
+  return new Map(
+    Object.entries(parts ?? {}).map(([name, from]) => {
+      const [, model, part] = /^\.\.\/([\w-][\w.-]*)\/([\w-]+)$/.exec(String(from)) ?? []
+      if (!model || !part)
+        fail("FOLDER_PARTS", `${path}: ${name} cannot be taken from ${JSON.stringify(from)}`, {
+          file: path,
+          hint: "name a folder beside this one, as ../MODEL/vae",
+        })
+      return [name, ["..", model, part]]
+    }),
+  )
+}
+
 /** Options of the folder readers; `variant` ("fp16") is preferred where a folder holds several. */
 export interface FolderOptions {
   variant?: string
@@ -33,37 +52,28 @@ export interface FolderOptions {
  */
 export async function readFolder(tree: Tree, path: string, options: FolderOptions = {}): Promise<ModelFiles> {
   const here = await tree.list(path)
-  if (!here.includes("model_index.json"))
-    fail(
-      "FOLDER_NO_INDEX",
-      `${path} is no diffusers folder: it has no model_index.json; there ${are(here)}`,
-      {
-        file: path,
-        hint: here.includes("config.json")
-          ? "this looks like one component; name the model's folder"
-          : "name the model's folder",
-      },
-    )
+  if (!here.includes("model_index.json")) noIndex(path, here)
   const index = await readConfig(tree, tree.join(path, "model_index.json"))
+  const lent = lentParts(index, path)
+  const at = (name: string) => tree.join(path, ...(lent.get(name) ?? [name]))
+  const has = (name: string) => lent.has(name) || here.includes(name)
   const components = new Map<string, Component>()
   for (const name of NETWORKS.filter((n) => isNamed(index[n]))) {
-    if (!here.includes(name))
+    if (!has(name))
       missing(
         path,
         name,
         here,
         Object.keys(index).filter((k) => isNamed(index[k])),
       )
-    components.set(name, await readComponent(tree, tree.join(path, name), options))
+    components.set(name, await readComponent(tree, at(name), options))
   }
   for (const name of ["unet", "vae"])
     if (!components.has(name)) missing(path, name, here, [...components.keys()])
   const scheduler = here.includes("scheduler")
     ? await readConfig(tree, tree.join(path, "scheduler", "scheduler_config.json"))
     : {}
-  const tokenizers = new Map(
-    ["tokenizer", "tokenizer_2"].filter((n) => here.includes(n)).map((n) => [n, tree.join(path, n)] as const),
-  )
+  const tokenizers = new Map(["tokenizer", "tokenizer_2"].filter(has).map((n) => [n, at(n)] as const))
   const model = {
     format: "diffusers" as const,
     path,
@@ -76,6 +86,15 @@ export async function readFolder(tree: Tree, path: string, options: FolderOption
   }
   const { prediction, predictionFrom } = predictionOf(scheduler)
   return { ...model, prediction, predictionFrom, family: folderFamily(model), variant: folderVariant(model) }
+}
+
+function noIndex(path: string, here: readonly string[]): never {
+  fail("FOLDER_NO_INDEX", `${path} is no diffusers folder: it has no model_index.json; there ${are(here)}`, {
+    file: path,
+    hint: here.includes("config.json")
+      ? "this looks like one component; name the model's folder"
+      : "name the model's folder",
+  })
 }
 
 const isNamed = (entry: unknown) => Array.isArray(entry) && typeof entry[1] === "string"

@@ -21,6 +21,8 @@ export interface ModelParts {
   readonly defaults: { readonly steps: number; readonly cfg: number }
   /** The model card's text. */
   readonly card?: string
+  /** Name of the model beside it that lends everything but the U-Net. */
+  readonly lender?: string
 }
 
 const tokenizerFiles = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]
@@ -38,7 +40,7 @@ const scheduler = {
 
 /** Writes a model as a diffusers folder in half precision; `model_index.json` last, so that a torn folder is no model. */
 export async function writeModelFolder(folder: string, parts: ModelParts): Promise<void> {
-  const { unet, vae, text, size } = parts
+  const { unet, vae, size } = parts
   const factor = 2 ** (vaeConfig(vae.config).block_out_channels.length - 1)
   const unetJson = { ...unet.config, sample_size: size / factor }
   await writePart(
@@ -48,6 +50,18 @@ export async function writeModelFolder(folder: string, parts: ModelParts): Promi
     new UNet(unetConfig(unetJson)),
     unet.weights,
   )
+  if (parts.lender === undefined) await writeLendable(folder, parts)
+  await mkdir(join(folder, "scheduler"), { recursive: true })
+  await json(join(folder, "scheduler", "scheduler_config.json"), scheduler)
+  if (parts.card !== undefined) await writeWhole(join(folder, "README.md"), parts.card)
+  const lent = ["text_encoder", "tokenizer", "vae"].map((part) => [part, `../${parts.lender}/${part}`])
+  const own = { ...parts.defaults, ...(parts.lender ? { parts: Object.fromEntries(lent) } : {}) }
+  const index = pipelineIndex(scheduler._class_name, { _aquatint: own })
+  await json(join(folder, "model_index.json"), index)
+}
+
+/** What a model can lend to another: autoencoder, text encoder, tokenizer. */
+async function writeLendable(folder: string, { vae, text, words }: ModelParts): Promise<void> {
   await writePart(
     join(folder, "vae"),
     "diffusion_pytorch_model",
@@ -64,12 +78,7 @@ export async function writeModelFolder(folder: string, parts: ModelParts): Promi
     text.weights,
   )
   await mkdir(join(folder, "tokenizer"), { recursive: true })
-  for (const name of tokenizerFiles) await copyFile(join(parts.words, name), join(folder, "tokenizer", name))
-  await mkdir(join(folder, "scheduler"), { recursive: true })
-  await json(join(folder, "scheduler", "scheduler_config.json"), scheduler)
-  if (parts.card !== undefined) await writeWhole(join(folder, "README.md"), parts.card)
-  const index = pipelineIndex(scheduler._class_name, { _aquatint: parts.defaults })
-  await json(join(folder, "model_index.json"), index)
+  for (const name of tokenizerFiles) await copyFile(join(words, name), join(folder, "tokenizer", name))
 }
 
 const json = (path: string, value: object): Promise<void> =>
