@@ -7,6 +7,7 @@ import { chooseDevice } from "../runtime/devices.ts"
 import type { DeviceName, Engine } from "../runtime/engine.ts"
 import { spawnEngine } from "../runtime/spawn.ts"
 import { tryDevice } from "../runtime/trial.ts"
+import { type BuiltInModel, isBuiltIn } from "../weights/built-in.ts"
 import { openVae } from "../weights/components.ts"
 import { openFolder } from "../weights/folder.ts"
 import { cachedHubModel } from "../weights/hub/cache.ts"
@@ -137,8 +138,12 @@ function othersOf({ path: model }: ModelFiles, { lora }: LoadOptions): OtherFile
 const keptCodes = (files: ModelFiles, { cache = cacheFolder() }: LoadOptions) =>
   cache === null ? {} : { store: codeFiles(files, cache) }
 
+/** The folder of a model that comes with the package. */
+export const builtInFolder = (name: BuiltInModel): string =>
+  fileURLToPath(new URL(`../../assets/${name}`, import.meta.url))
+
 /** The model that comes with the package. */
-export const embeddedFolder = fileURLToPath(new URL("../../assets/embedded", import.meta.url))
+export const embeddedFolder = builtInFolder("embedded")
 
 /** A model of Hugging Face's cache or of our library. */
 const byName = async (name: string): Promise<string | null> =>
@@ -153,14 +158,13 @@ const refuseBlob = (): never =>
 
 /** Opens a model's headers and configs by path. */
 export async function openModel(name: string): Promise<ModelFiles> {
-  const here = name === "embedded" ? embeddedFolder : resolve(name)
+  const here = isBuiltIn(name) ? builtInFolder(name) : resolve(name)
   const path = (await stat(here).catch(() => null)) ? here : ((await byName(name)) ?? here)
   const found = await stat(path).catch(() => null)
   if (!found) {
-    const what =
-      name === "embedded"
-        ? "this build carries no model of its own"
-        : `${name} is no file or folder, and no model of the library or of Hugging Face's cache`
+    const what = isBuiltIn(name)
+      ? `this build carries no model ${name}`
+      : `${name} is no file or folder, and no model of the library or of Hugging Face's cache`
     return fail("MODEL_NOT_FOUND", what, {
       hint: "name a checkpoint: --model path/to/model.safetensors, or a diffusers folder",
       file: name,

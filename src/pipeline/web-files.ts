@@ -1,5 +1,6 @@
 import { fail } from "../errors.ts"
 import type { ReadWeights } from "../runtime/gather.ts"
+import { type BuiltInModel, isBuiltIn } from "../weights/built-in.ts"
 import { openCheckpoint } from "../weights/checkpoint.ts"
 import { controlNetComponent } from "../weights/controlnet.ts"
 import { scanFinite } from "../weights/finite.ts"
@@ -23,13 +24,21 @@ export type WebModel = string | URL | Blob | readonly File[]
 export interface WebFilesOptions extends FetchOptions {
   /** Text of the LDM `.yaml` that belongs to a single file. */
   readonly config?: string
-  /** Where the package's folder `assets/embedded` is served, for the model "embedded"; default: beside this module. */
+  /**
+   * Where the package's folder `assets/embedded` is served, for the model "embedded"; "embedded-fast" lies beside it.
+   * Default: beside this module.
+   */
   readonly embedded?: string | URL
 }
 
 // in two steps: a bundler would look for one file of that name
 const beside = "../../assets/embedded"
-const embeddedUrl = () => new URL(beside, import.meta.url)
+
+function builtInUrl(name: BuiltInModel, embedded: string | URL | undefined): URL {
+  const url = new URL(String(embedded ?? new URL(beside, import.meta.url)), globalThis.location?.href)
+  url.pathname = url.pathname.replace(/\/+$/, "")
+  return name === "embedded" ? url : new URL(name, url)
+}
 
 const textLimit = 32 * 1024 * 1024
 
@@ -53,7 +62,7 @@ export class WebFiles implements OtherFiles {
     if (from instanceof Blob)
       return WebFiles.single(from, from instanceof File ? from.name : "model", options)
     if (Array.isArray(from)) return WebFiles.folder(fileTree(from), rootOf(from))
-    const named = from === "embedded" ? (options.embedded ?? embeddedUrl()) : from
+    const named = isBuiltIn(from) ? builtInUrl(from, options.embedded) : from
     const url = new URL(String(named), globalThis.location?.href)
     const path = url.pathname.replace(/\/+$/, "")
     if (isPickle(path)) refusePickle(path)

@@ -88,7 +88,7 @@ export async function readFolder(tree: Tree, path: string, options: FolderOption
   return { ...model, prediction, predictionFrom, family: folderFamily(model), variant: folderVariant(model) }
 }
 
-function noIndex(path: string, here: readonly string[]): never {
+function noIndex(path: string, here: string[]): never {
   fail("FOLDER_NO_INDEX", `${path} is no diffusers folder: it has no model_index.json; there ${are(here)}`, {
     file: path,
     hint: here.includes("config.json")

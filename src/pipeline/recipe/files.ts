@@ -1,4 +1,5 @@
 import { loraTags, takeNetworks } from "../../text/networks.ts"
+import { isBuiltIn } from "../../weights/built-in.ts"
 import { findInLibrary, type Kind } from "../../weights/hub/library.ts"
 import { findBeside } from "../adapter-files.ts"
 import { findByHash, hasHash, hashDigits } from "../by-hash.ts"
@@ -115,7 +116,7 @@ export async function recipeFiles(
 
 /** A model by the name that it has in the library, which pictures made with it then name; the built-in one by its own. */
 const byModel = async (name: string) =>
-  name === "embedded" || (await findInLibrary(stem(name), { kind: "model" })) ? stem(name) : null
+  isBuiltIn(name) || (await findInLibrary(stem(name), { kind: "model" })) ? stem(name) : null
 
 async function part(
   search: Search,
