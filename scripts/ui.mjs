@@ -18,30 +18,26 @@ const listFiles = {
   },
 }
 
-const assets = join(dirname(dirname(ui)), "assets", "embedded")
+const assets = join(dirname(dirname(ui)), "assets")
 
-/** Where the page finds the model that comes with it: a diffusers folder or a single file; empty where there is none. */
-function embeddedModel() {
-  if (!existsSync(assets)) return ""
-  const names = readdirSync(assets)
-  if (names.includes("model_index.json")) return "./embedded"
-  const file = names.find((name) => name.endsWith(".safetensors"))
-  return file ? `./embedded/${file}` : ""
-}
+/** Folders of the models that come with the page, the first as the one to begin with. */
+const builtIn = ["embedded", "embedded-fast"].filter((name) =>
+  existsSync(join(assets, name, "model_index.json")),
+)
 
 /** @param kind "server" or "tab" @param outDir an empty or absent folder */
 export async function buildUi(kind, outDir) {
   const { build } = await import("vite")
   const root = kind === "tab" ? join(ui, "tab") : ui
   const input = { index: join(root, "index.html"), ...(kind === "tab" ? { sw: join(root, "sw.ts") } : {}) }
-  const embedded = kind === "tab" ? embeddedModel() : ""
+  const models = kind === "tab" ? builtIn : []
   await build({
     root,
     configFile: false,
     logLevel: "warn",
     base: "./",
     publicDir: join(root, "public"),
-    define: { __EMBEDDED__: JSON.stringify(embedded) },
+    define: { __EMBEDDED__: JSON.stringify(models.map((name) => `./${name}`)) },
     plugins: [listFiles],
     oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
     build: {
@@ -59,5 +55,5 @@ export async function buildUi(kind, outDir) {
       },
     },
   })
-  if (embedded) cpSync(assets, join(outDir, "embedded"), { recursive: true })
+  for (const name of models) cpSync(join(assets, name), join(outDir, name), { recursive: true })
 }

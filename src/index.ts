@@ -48,7 +48,12 @@ export {
   tilings,
 } from "./pipeline/request.ts"
 export { mostMerged, type Speed, speeds } from "./pipeline/shortcuts.ts"
-export { embeddedFolder, type LoadOptions, StableDiffusion } from "./pipeline/stable-diffusion.ts"
+export {
+  builtInFolder,
+  embeddedFolder,
+  type LoadOptions,
+  StableDiffusion,
+} from "./pipeline/stable-diffusion.ts"
 export { type Examination, examine } from "./runtime/doctor.ts"
 export { spawnEngine } from "./runtime/spawn.ts"
 export { parseStrength, type Strength } from "./text/networks.ts"
@@ -56,6 +61,7 @@ export { type EmphasisMode, emphases } from "./text/prompt.ts"
 export { xmpMark } from "./trust/mark.ts"
 export { version } from "./version.ts"
 export { type AdapterDialect, adapterDialects } from "./weights/adapters/dialects.ts"
+export { type BuiltInModel, builtInModels, isBuiltIn } from "./weights/built-in.ts"
 export {
   findInLibrary,
   type LibraryEntry,

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises"
 import type { Command } from "commander"
-import { embeddedFolder, type Picture, StableDiffusion } from "../index.ts"
+import { builtInFolder, isBuiltIn, type Picture, StableDiffusion } from "../index.ts"
 import type { Evaluation } from "../training.ts"
 import { Meter } from "./meter.ts"
 import { number, wholeNumber } from "./options.ts"
@@ -39,7 +39,7 @@ async function run(model: string, options: Options): Promise<void> {
   const sd = await StableDiffusion.load(model, { device: "cpu" })
   const engine = spawnEngine()
   const meter = options.json || !process.stderr.isTTY ? null : new Meter(process.stderr)
-  const folder = model === "embedded" ? embeddedFolder : model
+  const folder = isBuiltIn(model) ? builtInFolder(model) : model
   const { steps, cfg } = options
   const draw = async (prompt: string, seed: number): Promise<Picture> => {
     const { images } = await sd.generate({ prompt, seed, steps, cfg, promptSyntax: "plain" })

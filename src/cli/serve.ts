@@ -1,8 +1,9 @@
+import { existsSync } from "node:fs"
 import { mkdir } from "node:fs/promises"
 import { homedir, totalmem } from "node:os"
 import { join, resolve } from "node:path"
 import { type Command, Option } from "commander"
-import { AquatintError } from "../index.ts"
+import { AquatintError, builtInFolder, builtInModels } from "../index.ts"
 import { number } from "./options.ts"
 
 interface Options {
@@ -112,7 +113,7 @@ async function settings(options: Options) {
     database: options.database ?? process.env.DATABASE_URL ?? join(data, "aquatint.db"),
     storage: options.storage ?? join(data, "pictures"),
     s3: s3Keys(process.env),
-    models: asked ? options.model : ["embedded"],
+    models: asked ? options.model : builtInModels.filter((name) => existsSync(builtInFolder(name))),
     folders: options.models,
     loras: options.loras,
     embeddings: options.embeddings,

@@ -273,13 +273,21 @@ async function cardOf(root: string, config: Of<"folder">, parts: ModelParts): Pr
   )
   const count = ({ weights }: { weights: ReadonlyMap<string, Float32Array> }) =>
     [...weights.values()].reduce((sum, d) => sum + d.length, 0)
-  const found = await readFile(join(root, "evaluation.json"), "utf8").catch(() => null)
+  const scores = async (name: string) => {
+    const text = await readFile(join(root, name), "utf8").catch(() => null)
+    return text === null ? null : (JSON.parse(text) as Evaluation)
+  }
+  const fast = await stageOf("embedded-fast", "folder")
+  const hasStudent = await exists(join(root, fast.unet, "model.safetensors"))
   return embeddedCard({
     size: config.size,
     parameters: { unet: count(parts.unet), vae: count(parts.vae), text_encoder: count(parts.text) },
     defaults: config.defaults,
     stages: records.filter((r) => r !== null),
-    evaluation: found === null ? null : (JSON.parse(found) as Evaluation),
+    evaluation: await scores("evaluation.json"),
+    ...(hasStudent
+      ? { student: { defaults: fast.defaults, evaluation: await scores("evaluation-fast.json") } }
+      : {}),
   })
 }
 

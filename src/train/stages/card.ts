@@ -21,6 +21,8 @@ export interface CardFacts {
   readonly defaults: { readonly steps: number; readonly cfg: number }
   readonly stages: readonly StageRecord[]
   readonly evaluation: Evaluation | null
+  /** The model beside it that draws in few steps. */
+  readonly student?: { readonly defaults: CardFacts["defaults"]; readonly evaluation: Evaluation | null }
 }
 
 /** Power of a busy core of a server with its share of memory and cooling: an assumption, not a measurement. */
@@ -80,7 +82,7 @@ ${cost(facts.stages)}
 
 ## Evaluation
 ${evaluationText(facts.evaluation)}
-
+${studentText(facts)}
 ## Limits
 - It knows the words of its corpus and nothing else: other subjects give something of the corpus' world.
 - Captions had one to three things; more, or several attributes for each, get mixed up.
@@ -113,6 +115,22 @@ function cost(stages: readonly StageRecord[]): string {
   const energy = (hours * cores * wattsPerCore) / 1000
   const rest = missing > 0 ? ` (${missing} stages kept no time and are not in it)` : ""
   return `Time: ${hours.toFixed(1)} hours of ${cores} cores${rest}; at an assumed ${wattsPerCore} W a core that is ${energy.toFixed(2)} kWh.`
+}
+
+/** What the student is, and its scores beside the teacher's. */
+function studentText({ defaults, evaluation, student }: CardFacts): string {
+  if (!student) return ""
+  const calls = `${student.defaults.steps} steps of one call instead of ${defaults.steps} of two`
+  const rows = Object.entries(student.evaluation?.all ?? {}).map(
+    ([name, s]) => `| ${name} | ${percent(s!)} | ${percent(evaluation!.all[name as never])} |`,
+  )
+  const table = ["", "| attribute | `embedded-fast` | `embedded` |", "| --- | --- | --- |", ...rows, ""]
+  return `
+## In few steps
+\`embedded-fast\` beside it is a second U-Net that learned this one's guided answers (Meng et al. 2023): ${calls}, without
+negative prompts. \`aquatint --model embedded-fast "a red lighthouse by the sea"\`. Its folder takes everything but the U-Net
+from this one.
+${evaluation && rows.length > 0 ? table.join("\n") : ""}`
 }
 
 function evaluationText(found: Evaluation | null): string {

@@ -154,7 +154,7 @@ let turn = Math.floor(Math.random() * 100)
 
 function Example() {
   const { example, ownExamples, ...words } = t.value.prompt
-  const examples = modelOf(recipe.value)?.name === "embedded" ? ownExamples : words.examples
+  const examples = modelOf(recipe.value)?.name.startsWith("embedded") ? ownExamples : words.examples
   return (
     <Button
       icon="spark"

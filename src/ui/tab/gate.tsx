@@ -65,7 +65,7 @@ async function choose(folder: boolean): Promise<void> {
 }
 
 /** The first thing to see where there is no server: what the pictures are to be drawn with. */
-export function Gate({ embedded }: { embedded: string }) {
+export function Gate({ embedded }: { embedded: readonly string[] }) {
   useEffect(() => {
     void keptModels().then(
       (models) => (known.value = models),
@@ -114,12 +114,13 @@ function Busy({ progress }: { progress: Progress | null }) {
   )
 }
 
-function Ways({ embedded }: { embedded: string }) {
+function Ways({ embedded: [whole, quick] }: { embedded: readonly string[] }) {
   const words = t.value.tab
-  const address = () => new URL(embedded, document.baseURI).href
+  const address = (folder: string) => new URL(folder, document.baseURI).href
   return (
     <div class="stack">
-      {embedded && <Button kind="main" label={words.embedded} onClick={() => doing(take(address()))} />}
+      {whole && <Button kind="main" label={words.embedded} onClick={() => doing(take(address(whole)))} />}
+      {quick && <Button label={words.quick} onClick={() => doing(take(address(quick)))} />}
       <Shelf />
       <div class="ways">
         <button type="button" class="way" onClick={() => doing(choose(false))}>

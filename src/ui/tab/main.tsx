@@ -2,7 +2,7 @@ import { render } from "preact"
 import { App } from "../app.tsx"
 import { Gate } from "./gate.tsx"
 
-declare const __EMBEDDED__: string
+declare const __EMBEDDED__: readonly string[]
 
 /** A page without a server: it keeps itself, and is isolated by its worker so that the engine may use threads. */
 async function keepPage(): Promise<void> {

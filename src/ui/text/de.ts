@@ -316,6 +316,7 @@ export const de: Texts = {
     title: "Ein Modell für diese Seite",
     intro: "Bilder entstehen auf diesem Gerät. Nichts, was du schreibst oder zeichnest, verlässt es.",
     embedded: "Das eingebaute Modell nehmen",
+    quick: "Dasselbe, schneller und etwas weicher",
     file: "Modelldatei wählen",
     fileHelp: ".safetensors, eine Datei",
     folder: "Modellordner wählen",

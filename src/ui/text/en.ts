@@ -313,6 +313,7 @@ export const en = {
     title: "A model for this page",
     intro: "Pictures are drawn on this device. Nothing you write or draw leaves it.",
     embedded: "Use the built-in model",
+    quick: "The same, quicker and a little softer",
     file: "Choose a model file",
     fileHelp: ".safetensors, one file",
     folder: "Choose a model folder",
